@@ -1,0 +1,211 @@
+"""A network in one file: the tree of chains, the roles they play, and where its services are.
+
+``networks/local.toml`` ships with the package and has no addresses, for the embedded network finds free ports. Once
+started it writes the same file with every address filled in, and every process reads that one.
+"""
+
+import tomllib
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import Caip2, ChainRef, chain_ref, eip155, parse_address
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Price = Annotated[int, Field(ge=0, lt=2**96)]
+
+
+class NetworkFileInvalid(TristrataError):
+    """A network file that cannot be used; the message names the field and the rule."""
+
+
+class Stack(StrEnum):
+    """The software a chain runs."""
+
+    ETHEREUM = "ethereum"
+    OP = "op"
+    ARBITRUM = "arbitrum"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+
+class ChainSettings(_Section):
+    """One chain. ``rpc`` are its endpoints; ``rollup`` is the address that makes a custom chain's reference unique."""
+
+    stack: Stack
+    chain_id: Annotated[int, Field(gt=0)]
+    parent: str | None = None
+    block_seconds: Annotated[float, Field(gt=0)] = 2.0
+    rpc: tuple[str, ...] = ()
+    rollup: str | None = None
+
+    @property
+    def caip2(self) -> Caip2:
+        """The chain's CAIP-2 name."""
+        return eip155(self.chain_id)
+
+
+class Roles(_Section):
+    """Which chain does what; see the table of layers in the README."""
+
+    security: str
+    onboarding: tuple[str, ...]
+    orchestration: tuple[str, ...]
+    private: tuple[str, ...] = ()
+
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        """Chains with sessions and settlement: the orchestration chains and the private ones."""
+        return self.orchestration + self.private
+
+
+class Parameters(_Section):
+    """The protocol's numbers for this network. Amounts are base units of the asset."""
+
+    grace_seconds: Annotated[int, Field(gt=0)]
+    miner_exit_seconds: Annotated[int, Field(gt=0)]
+    min_bond: Price
+    router_bps: Annotated[int, Field(ge=0, le=2_000)]
+    charge_after_seconds: Annotated[float, Field(gt=0)]
+    unsecured_limit: Price
+
+
+class ModelSettings(_Section):
+    """A model that the network registers; ``weights`` names a pinned set in `tristrata.inference.weights`."""
+
+    weights: str
+
+
+class MinerSettings(_Section):
+    """A miner that the embedded network runs. Prices are base units per 1,000,000 tokens."""
+
+    backend: Annotated[str, Field(pattern=r"^(embedded|openai)$")]
+    model: str
+    hubs: tuple[str, ...]
+    slots: Annotated[int, Field(ge=1, le=1024)]
+    prompt_price: Price
+    output_price: Price
+    region: Annotated[str, Field(max_length=32)] = ""
+    url: str | None = None
+
+    @model_validator(mode="after")
+    def _url_matches_backend(self) -> "MinerSettings":
+        if (self.backend == "openai") != (self.url is not None):
+            raise ValueError("url must be given for backend 'openai', and only for it")
+        return self
+
+
+class Network(_Section):
+    """A whole network, checked: every chain named by a role or a parent exists, and the tree has one root."""
+
+    name: Name
+    chains: dict[Name, ChainSettings]
+    roles: Roles
+    parameters: Parameters
+    models: dict[str, ModelSettings] = {}
+    miners: dict[Name, MinerSettings] = {}
+    fabric: str | None = None
+    router: str | None = None
+
+    @model_validator(mode="after")
+    def _tree_is_whole(self) -> "Network":
+        roles = self.roles
+        for role, named in (
+            ("security", (roles.security,)),
+            ("onboarding", roles.onboarding),
+            ("orchestration", roles.orchestration),
+            ("private", roles.private),
+            *((f"miner {name}", miner.hubs) for name, miner in self.miners.items()),
+        ):
+            if unknown := set(named) - set(self.chains):
+                raise ValueError(f"{role} names {sorted(unknown)}, which [chains] does not have")
+        ids = [chain.chain_id for chain in self.chains.values()]
+        if len(ids) != len(set(ids)):
+            raise ValueError("two chains have the same chain_id; each must have its own")
+        for name in self.chains:
+            self._check_ancestry(name)
+        for name, miner in self.miners.items():
+            if miner.model not in self.models:
+                raise ValueError(f"miner {name} offers model {miner.model!r}, which [models] does not have")
+        return self
+
+    def _check_ancestry(self, name: str) -> None:
+        seen = [name]
+        while (parent := self.chains[seen[-1]].parent) is not None:
+            if parent not in self.chains:
+                raise ValueError(f"chain {seen[-1]} has parent {parent!r}, which [chains] does not have")
+            if parent in seen:
+                raise ValueError(f"chains {' > '.join(seen)} > {parent} form a circle")
+            seen.append(parent)
+        if seen[-1] != self.roles.security:
+            raise ValueError(f"chain {name} hangs under {seen[-1]}, not under {self.roles.security} (roles.security)")
+
+    def ref(self, name: str) -> ChainRef:
+        """The 32-byte reference of a chain; a custom chain's depends on its parent and rollup address."""
+        chain = self.chains[name]
+        if chain.rollup is None or chain.parent is None:
+            return chain_ref(chain.caip2)
+        return chain_ref(chain.caip2, self.ref(chain.parent), parse_address(chain.rollup))
+
+    def chain_named(self, caip2: str) -> str:
+        """The name here of the chain ``caip2``. Raises `NetworkFileInvalid` when the network does not have it."""
+        for name, chain in self.chains.items():
+            if chain.caip2 == caip2:
+                return name
+        raise NetworkFileInvalid(f"network {self.name} has no chain {caip2}; it has {', '.join(self.chains)}")
+
+    def layer(self, name: str) -> int:
+        """1 for the root of the tree, 2 for its children, 3 for theirs."""
+        parent = self.chains[name].parent
+        return 1 if parent is None else self.layer(parent) + 1
+
+    def with_addresses(self, *, rpc: dict[str, str], fabric: str, router: str) -> "Network":
+        """The same network with the endpoints of a running one."""
+        chains = {
+            name: chain.model_copy(update={"rpc": (rpc[name],)} if name in rpc else {})
+            for name, chain in self.chains.items()
+        }
+        return self.model_copy(update={"chains": chains, "fabric": fabric, "router": router})
+
+
+def read_network(path: Path) -> Network:
+    """The network in ``path`` (TOML, or the JSON that `write_network` makes).
+
+    Raises `NetworkFileInvalid` that names the file, the field, the value and the rule.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise NetworkFileInvalid(
+            f"network file {path} cannot be read: {error.strerror}", remedy="check the path, or run: tristrata up"
+        ) from error
+    try:
+        if path.suffix == ".json":
+            return Network.model_validate_json(text)
+        return Network.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise NetworkFileInvalid(f"network file {path} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
+        raise NetworkFileInvalid(
+            f"network file {path}: {field}: {first['msg']}", remedy="correct the file and try again"
+        ) from error
+
+
+def write_network(network: Network, path: Path) -> None:
+    """Write the network as JSON, replacing the file at once or not at all."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(network.model_dump_json(indent=2, exclude_none=True))
+    temporary.replace(path)
+
+
+def shipped_network(name: str) -> Path:
+    """The path of a network file that comes with the package, such as ``local``."""
+    return Path(__file__).parent / "networks" / f"{name}.toml"
