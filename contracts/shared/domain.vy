@@ -1,0 +1,64 @@
+# pragma version 0.4.3
+# pragma evm-version prague
+"""
+@title EIP-712 domain of one Tristrata contract on one chain
+@license Apache-2.0
+@notice Name "Tristrata", version "1", and the chain's 32-byte reference as salt, so that a signature names the one
+        contract on the one chain it is meant for, even where two custom chains chose the same chain id.
+@dev Written by hand because snekmate's `eip712_domain_separator` has no salt.
+     The Python side is `tristrata.protocol.signing`.
+"""
+
+from snekmate.utils import ecdsa
+
+
+_DOMAIN_TYPE_HASH: constant(bytes32) = keccak256(
+    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)"
+)
+_NAME_HASH: constant(bytes32) = keccak256("Tristrata")
+_VERSION_HASH: constant(bytes32) = keccak256("1")
+
+
+chain_ref: public(immutable(bytes32))
+_SEPARATOR: immutable(bytes32)
+_CHAIN_ID: immutable(uint256)
+
+
+@deploy
+def __init__(chain_ref_: bytes32):
+    """
+    @param chain_ref_ The 32-byte reference of this chain.
+    """
+    chain_ref = chain_ref_
+    _CHAIN_ID = chain.id
+    _SEPARATOR = keccak256(
+        abi_encode(_DOMAIN_TYPE_HASH, _NAME_HASH, _VERSION_HASH, chain.id, self, chain_ref_)
+    )
+
+
+@internal
+@view
+def _digest(struct_hash: bytes32) -> bytes32:
+    """
+    @dev What a signer signs: `keccak256(0x1901 || separator || struct_hash)`. After a fork that changed the chain
+         id, the old separator is not used.
+    """
+    separator: bytes32 = _SEPARATOR
+    if chain.id != _CHAIN_ID:
+        separator = keccak256(
+            abi_encode(_DOMAIN_TYPE_HASH, _NAME_HASH, _VERSION_HASH, chain.id, self, chain_ref)
+        )
+    return keccak256(concat(x"1901", separator, struct_hash))
+
+
+@internal
+@view
+def _require_signer(struct_hash: bytes32, signature: Bytes[65], signer: address):
+    """
+    @dev Reverts with `WrongSigner` unless `signer` signed, with a low s value (snekmate refuses a high one).
+    """
+    recovered: address = empty(address)
+    if len(signature) == 65:
+        recovered = ecdsa._recover_sig(self._digest(struct_hash), signature)
+    if recovered == empty(address) or recovered != signer:
+        raw_revert(abi_encode(signer, recovered, method_id=method_id("WrongSigner(address,address)")))

@@ -1,0 +1,1 @@
+"""Typed clients of our own contracts, with their compiled artifacts."""
