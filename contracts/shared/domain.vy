@@ -9,14 +9,13 @@
      The Python side is `tristrata.protocol.signing`.
 """
 
-from snekmate.utils import ecdsa
-
-
 _DOMAIN_TYPE_HASH: constant(bytes32) = keccak256(
     "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)"
 )
 _NAME_HASH: constant(bytes32) = keccak256("Tristrata")
 _VERSION_HASH: constant(bytes32) = keccak256("1")
+# Half the order of secp256k1: of the two s values that a signature can have, only the lower is accepted (EIP-2).
+_HALF_ORDER: constant(uint256) = 57_896_044_618_658_097_711_785_492_504_343_953_926_418_782_139_537_452_191_302_581_570_759_080_747_168
 
 
 chain_ref: public(immutable(bytes32))
@@ -55,10 +54,18 @@ def _digest(struct_hash: bytes32) -> bytes32:
 @view
 def _require_signer(struct_hash: bytes32, signature: Bytes[65], signer: address):
     """
-    @dev Reverts with `WrongSigner` unless `signer` signed, with a low s value (snekmate refuses a high one).
+    @dev Reverts with `WrongSigner` unless `signer` signed, with a low s value. By hand, because snekmate's `ecdsa`
+         reverts with strings where we name the error.
     """
     recovered: address = empty(address)
     if len(signature) == 65:
-        recovered = ecdsa._recover_sig(self._digest(struct_hash), signature)
+        s: uint256 = extract32(signature, 32, output_type=uint256)
+        if s <= _HALF_ORDER:
+            recovered = ecrecover(
+                self._digest(struct_hash),
+                convert(slice(signature, 64, 1), uint8),
+                extract32(signature, 0, output_type=uint256),
+                s,
+            )
     if recovered == empty(address) or recovered != signer:
         raw_revert(abi_encode(signer, recovered, method_id=method_id("WrongSigner(address,address)")))

@@ -1,0 +1,176 @@
+"""A hub in titanoboa: its contracts, a registered owner with test dollars, and keys for everyone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import boa
+import msgspec
+import pytest
+from coincurve import PrivateKey
+
+from tristrata.bindings.artifacts import _contracts_folder, _snekmate_parent, decode_error, load
+from tristrata.protocol.hashing import keccak
+from tristrata.protocol.ids import Address, SessionId, chain_ref, checksum, eip155, session_id
+from tristrata.protocol.receipt import Assurance
+from tristrata.protocol.signing import Domain, address_of, digest, sign
+from tristrata.protocol.terms import Terms
+from tristrata.protocol.units import Amount
+from tristrata.protocol.voucher import Split, Voucher, splits_hash
+
+CHAIN = eip155(1)  # titanoboa's
+REF = chain_ref(CHAIN)
+WELCOME_CHAIN = chain_ref(eip155(8453))
+WELCOME = b"\x11" * 20
+GRACE = 60
+DOLLAR = 10**6
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _search_paths() -> None:
+    boa.interpret.set_search_paths([str(_contracts_folder()), str(_snekmate_parent())])
+
+
+@pytest.fixture(autouse=True)
+def _clean_chain() -> Iterator[None]:
+    with boa.env.anchor():
+        yield
+
+
+def key(name: str) -> PrivateKey:
+    return PrivateKey(keccak(name.encode()))
+
+
+def account(name: str) -> str:
+    return checksum(address_of(key(name).public_key))
+
+
+def raw(name: str) -> Address:
+    return address_of(key(name).public_key)
+
+
+def as_abi(struct: msgspec.Struct) -> tuple[Any, ...]:
+    """A struct as titanoboa takes it: addresses as text."""
+    return tuple(
+        checksum(Address(value)) if isinstance(value, bytes) and len(value) == 20 else value
+        for value in msgspec.structs.astuple(struct)
+    )
+
+
+def contract(path: str, *arguments: Any, at: str | None = None) -> Any:
+    return _deployer(path).deploy(*arguments, override_address=at)
+
+
+@cache
+def _deployer(path: str) -> Any:
+    return boa.load_partial(str(_contracts_folder() / path))
+
+
+@contextmanager
+def reverts(artifact: str, name: str, *values: Any) -> Iterator[None]:
+    """The call must revert with the named error, and with these values where they are given."""
+    with pytest.raises(boa.BoaError) as caught:
+        yield
+    output = bytes(caught.value.call_trace.output)
+    found = decode_error(output, load(artifact).errors)
+    assert found is not None, f"not a named error: 0x{output.hex()}"
+    assert found[0] == name
+    if values:
+        assert found[1] == values
+
+
+@dataclass
+class Hub:
+    dollar: Any
+    sessions: Any
+    settlement: Any
+    operator: str
+
+    def domain(self, contract: Any) -> Domain:
+        return Domain(CHAIN, REF, Address(bytes.fromhex(contract.address[2:])))
+
+    def register(self, name: str, role: int = 1) -> None:
+        payload = (1).to_bytes(32, "big") + raw(name).rjust(32, b"\0") + role.to_bytes(32, "big")
+        self.sessions.on_message(WELCOME_CHAIN, WELCOME.rjust(32, b"\0"), payload, sender=self.operator)
+
+    def fund(self, name: str, amount: int) -> None:
+        self.dollar.mint(account(name), amount, sender=self.operator)
+        self.dollar.approve(self.sessions.address, 2**256 - 1, sender=account(name))
+
+    def terms(self, **changes: Any) -> Terms:
+        fields = {
+            "session_key": raw("session key"),
+            "router": raw("router"),
+            "model_id": b"\x22" * 32,
+            "assurance": Assurance.NONE,
+            "replicas": 1,
+            "router_bps": 500,
+            "max_prompt_price": 10**6,
+            "max_output_price": 10**6,
+            "max_per_day": 0,
+            "exposure_cap": DOLLAR,
+            "expiry": boa.env.timestamp + 10_000,
+        }
+        return Terms(**{**fields, **changes})
+
+    def open(self, deposit: int = 10 * DOLLAR, nonce: int = 1, owner: str = "owner", **changes: Any) -> SessionId:
+        self.sessions.open(nonce, deposit, as_abi(self.terms(**changes)), sender=account(owner))
+        return session_id(REF, raw(owner), nonce)
+
+    def voucher(self, session: bytes, count: int, splits: tuple[Split, ...]) -> Voucher:
+        total = Amount(sum(split.amount for split in splits))
+        return Voucher(SessionId(session), count, total, b"\x33" * 32, splits_hash(splits))
+
+    def sign(self, voucher: Voucher, signer: str = "session key", contract: Any = None) -> bytes:
+        separator = self.domain(contract or self.settlement).separator
+        return sign(key(signer), digest(separator, voucher.struct_hash))
+
+    def charge(
+        self, session: bytes, count: int, earned: dict[str, int], previous: dict[str, int] | None = None
+    ) -> None:
+        splits = ordered(earned)
+        voucher = self.voucher(session, count, splits)
+        self.settlement.charge(
+            as_abi(voucher),
+            packed(splits),
+            packed(ordered(previous or {})),
+            self.sign(voucher),
+            sender=account("anyone"),
+        )
+
+
+def ordered(earned: dict[str, int]) -> tuple[Split, ...]:
+    return tuple(sorted(Split(raw(name), Amount(amount)) for name, amount in earned.items()))
+
+
+def packed(splits: tuple[Split, ...]) -> list[int]:
+    return [split.packed for split in splits]
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return make_hub()
+
+
+def make_hub() -> Hub:
+    operator = boa.env.generate_address("operator")
+    with boa.env.prank(operator):
+        dollar = contract("testing/TestDollar.vy")
+        settlement_address = boa.env.generate_address()  # each names the other
+        sessions = contract(
+            "orchestration/Sessions.vy",
+            REF,
+            dollar.address,
+            settlement_address,
+            operator,
+            WELCOME_CHAIN,
+            WELCOME.rjust(32, b"\0"),
+            GRACE,
+        )
+        settlement = contract("orchestration/Settlement.vy", REF, sessions.address, at=settlement_address)
+    hub = Hub(dollar, sessions, settlement, operator)
+    hub.register("owner")
+    hub.fund("owner", 1_000 * DOLLAR)
+    return hub
