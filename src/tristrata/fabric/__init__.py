@@ -1,0 +1,1 @@
+"""The wires between routers and miners: NATS subjects, frames, admission. Knows no chain."""

@@ -1,0 +1,126 @@
+"""What routers and miners say to each other: tagged structs in MessagePack, bounded and checked where they arrive."""
+
+from typing import TypeVar
+
+import msgspec
+
+from tristrata.protocol.errors import TristrataError
+
+MAX_FRAME_BYTES = 4 * 1_048_576
+
+
+class FrameInvalid(TristrataError):
+    """A message on the fabric that is not a frame of the expected kind."""
+
+
+class Frame(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The root of all frames."""
+
+
+class Task(Frame, frozen=True, tag=True, array_like=True):
+    """Answer this. Prices are base units per 1,000,000 tokens, ``deadline`` Unix milliseconds.
+
+    The salts make the receipt's hashes; ``body`` is the chat request as JSON; ``assurance`` is the session's.
+    """
+
+    request_id: bytes
+    chain: str
+    session: bytes
+    model_id: bytes
+    body: bytes
+    max_output_tokens: int
+    prompt_price: int
+    output_price: int
+    assurance: int
+    deadline: int
+    prompt_salt: bytes
+    output_salt: bytes
+
+
+class Accepted(Frame, frozen=True, tag=True, array_like=True):
+    """The miner has begun."""
+
+
+class Delta(Frame, frozen=True, tag=True, array_like=True):
+    """A piece of the answer, and how many tokens it took."""
+
+    text: str
+    tokens: int
+
+
+class Finish(Frame, frozen=True, tag=True, array_like=True):
+    """The end of an answer: why, and the signed receipt."""
+
+    finish_reason: str
+    receipt: bytes
+    signature: bytes
+
+
+class Failure(Frame, frozen=True, tag=True, array_like=True):
+    """No answer, or no more of it; nothing is owed."""
+
+    code: str
+    message: str
+
+
+class Cancel(Frame, frozen=True, tag=True, array_like=True):
+    """Nobody waits for this answer any more."""
+
+    request_id: bytes
+
+
+class VoucherNotice(Frame, frozen=True, tag=True, array_like=True):
+    """A voucher that pays the miner, with its splits and signature, as `tristrata.protocol.codec` writes them."""
+
+    chain: str
+    voucher: bytes
+
+
+class Offer(msgspec.Struct, frozen=True, array_like=True):
+    """A model that a miner serves on a hub, at prices in base units per 1,000,000 tokens."""
+
+    chain: str
+    model_id: bytes
+    prompt_price: int
+    output_price: int
+
+
+class Status(Frame, frozen=True, tag=True, array_like=True):
+    """How a miner is. ``speed`` is measured output tokens a second, 0 before its first answer."""
+
+    miner: bytes
+    offers: tuple[Offer, ...]
+    slots: int
+    busy: int
+    region: str
+    speed: float
+    draining: bool
+
+
+FrameType = TypeVar("FrameType", bound=Frame)
+Reply = Accepted | Delta | Finish | Failure
+_encoder = msgspec.msgpack.Encoder()
+_reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(frame: Frame) -> bytes:
+    """A frame as it travels."""
+    return _encoder.encode(frame)
+
+
+def decode_reply(data: bytes) -> Reply:
+    """A frame of an answer. Raises `FrameInvalid`."""
+    try:
+        return _reply_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise FrameInvalid(f"a reply of {len(data)} bytes is not a frame: {error}") from error
+
+
+def decode(data: bytes, kind: type[FrameType]) -> FrameType:
+    """A frame of one ``kind``. Raises `FrameInvalid`."""
+    if len(data) > MAX_FRAME_BYTES:
+        raise FrameInvalid(f"a frame of {len(data)} bytes is longer than {MAX_FRAME_BYTES}")
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise FrameInvalid(f"a message of {len(data)} bytes is not a {kind.__name__}: {error}") from error

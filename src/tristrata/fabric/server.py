@@ -1,0 +1,116 @@
+"""The embedded NATS server: one process on loopback, whose users are routers; miners are admitted by callout."""
+
+import asyncio
+import ctypes
+import json
+import signal
+import socket
+import sysconfig
+from pathlib import Path
+
+import nkeys
+
+from tristrata.fabric.keys import public_text
+from tristrata.protocol.errors import TristrataError
+
+MAX_PAYLOAD_BYTES = 8 * 1_048_576
+NETWORK_ACCOUNT = "NET"
+ADMISSION_ACCOUNT = "AUTH"
+_START_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+class FabricFailed(TristrataError):
+    """The NATS server did not start."""
+
+
+def issuer_text(seed: bytes) -> bytes:
+    """The seed of the account that signs admissions, as nkeys takes it (``SA…``)."""
+    return bytes(nkeys.encode_seed(seed, nkeys.PREFIX_BYTE_ACCOUNT))
+
+
+class FabricServer:
+    """One nats-server. ``router_seed`` and ``admission_seed`` are user seeds, ``issuer_seed`` signs admissions."""
+
+    def __init__(self, folder: Path, *, router_seed: bytes, admission_seed: bytes, issuer_seed: bytes) -> None:
+        self._folder = folder
+        self._router = public_text(router_seed)
+        self._admission = public_text(admission_seed)
+        self._issuer = nkeys.from_seed(issuer_text(issuer_seed)).public_key.decode()
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, while it runs."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> str:
+        """Start, on the port of the last time if it is free, and give the server's URL. Raises `FabricFailed`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        port = self._port()
+        configuration = self._folder / "nats.conf"
+        configuration.write_text(json.dumps(self._configuration(port), indent=2))
+        configuration.chmod(0o600)
+        log = self._folder / "nats.log"
+        binary = Path(sysconfig.get_path("scripts")) / "nats-server"
+        with log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                str(binary), "-c", str(configuration), stdout=output, stderr=output, preexec_fn=_die_with_parent
+            )
+        deadline = asyncio.get_running_loop().time() + _START_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            if self._process.returncode is not None:
+                break
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            writer.close()
+            return f"nats://127.0.0.1:{port}"
+        raise FabricFailed(f"nats-server did not open port {port}", remedy=f"see {log}")
+
+    async def stop(self) -> None:
+        """End the server."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            await self._process.wait()
+
+    def _port(self) -> int:
+        remembered = self._folder / "port"
+        if remembered.exists() and _is_free(port := int(remembered.read_text())):
+            return port
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        remembered.write_text(str(port))
+        return port
+
+    def _configuration(self, port: int) -> dict[str, object]:
+        return {
+            "listen": f"127.0.0.1:{port}",
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "max_connections": 10_000,
+            "ping_interval": "10s",
+            "accounts": {
+                NETWORK_ACCOUNT: {"users": [{"nkey": self._router}]},
+                ADMISSION_ACCOUNT: {"users": [{"nkey": self._admission}]},
+            },
+            "authorization": {
+                "auth_callout": {
+                    "issuer": self._issuer,
+                    "account": ADMISSION_ACCOUNT,
+                    "auth_users": [self._admission, self._router],
+                }
+            },
+        }
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
