@@ -1,0 +1,153 @@
+"""Receipts and vouchers as JSON: what the API answers, what ``receipt.json`` holds, what the receipt book keeps.
+
+Bytes are ``0x`` hexadecimal and amounts decimal text, so that no reader rounds them; every field must be there and no
+other. Decoding checks lengths and ranges once, here, and raises `InvalidValue` that names the field.
+"""
+
+from typing import Any
+
+import msgspec
+
+from tristrata.protocol.errors import InvalidValue
+from tristrata.protocol.ids import ADDRESS_BYTES, Address, ModelId, RequestId, SessionId, checksum, show
+from tristrata.protocol.receipt import Assurance, Receipt
+from tristrata.protocol.signing import SIGNATURE_BYTES
+from tristrata.protocol.units import Amount, Milliseconds, amount
+from tristrata.protocol.voucher import MAX_SPLITS, SignedVoucher, Split, Voucher, check_splits, splits_hash
+
+_UINT64 = 2**64
+_RECEIPT_FIELDS = frozenset(Receipt.__struct_fields__)
+_VOUCHER_FIELDS = frozenset((*Voucher.__struct_fields__, "splits_list", "signature"))
+
+
+def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
+    """The JSON object of a receipt."""
+    return {
+        "session": show(receipt.session),
+        "request_id": show(receipt.request_id),
+        "miner": checksum(receipt.miner),
+        "model_id": show(receipt.model_id),
+        "prompt_hash": show(receipt.prompt_hash),
+        "output_hash": show(receipt.output_hash),
+        "prompt_tokens": receipt.prompt_tokens,
+        "output_tokens": receipt.output_tokens,
+        "price": str(receipt.price),
+        "started_at": receipt.started_at,
+        "finished_at": receipt.finished_at,
+        "assurance": receipt.assurance.name.lower(),
+        "evidence": show(receipt.evidence),
+    }
+
+
+def receipt_from_json(value: Any) -> Receipt:
+    """The receipt in a JSON object. Raises `InvalidValue`."""
+    fields = _Fields("receipt", value, _RECEIPT_FIELDS)
+    name = fields.text("assurance")
+    if name.upper() not in Assurance.__members__ or name != name.lower():
+        raise InvalidValue(f"receipt.assurance {name!r} must be one of none, sampled, quorum, tee")
+    return Receipt(
+        session=SessionId(fields.raw("session", 32)),
+        request_id=RequestId(fields.raw("request_id", 32)),
+        miner=Address(fields.raw("miner", ADDRESS_BYTES)),
+        model_id=ModelId(fields.raw("model_id", 32)),
+        prompt_hash=fields.raw("prompt_hash", 32),
+        output_hash=fields.raw("output_hash", 32),
+        prompt_tokens=fields.number("prompt_tokens"),
+        output_tokens=fields.number("output_tokens"),
+        price=fields.amount("price"),
+        started_at=Milliseconds(fields.number("started_at")),
+        finished_at=Milliseconds(fields.number("finished_at")),
+        assurance=Assurance[name.upper()],
+        evidence=fields.raw("evidence", 32),
+    )
+
+
+def voucher_to_json(signed: SignedVoucher) -> dict[str, Any]:
+    """The JSON object of a signed voucher with its splits."""
+    voucher = signed.voucher
+    return {
+        "session": show(voucher.session),
+        "count": voucher.count,
+        "cumulative": str(voucher.cumulative),
+        "head": show(voucher.head),
+        "splits": show(voucher.splits),
+        "splits_list": [{"payee": checksum(split.payee), "amount": str(split.amount)} for split in signed.splits],
+        "signature": show(signed.signature),
+    }
+
+
+def voucher_from_json(value: Any) -> SignedVoucher:
+    """The signed voucher in a JSON object; its splits are checked against it. Raises `InvalidValue`."""
+    fields = _Fields("voucher", value, _VOUCHER_FIELDS)
+    listed = fields.get("splits_list")
+    if not isinstance(listed, list) or len(listed) > MAX_SPLITS:
+        raise InvalidValue(f"voucher.splits_list must be a list of at most {MAX_SPLITS} splits")
+    entries = [_Fields("split", entry, frozenset(("payee", "amount"))) for entry in listed]
+    splits = tuple(Split(Address(entry.raw("payee", ADDRESS_BYTES)), entry.amount("amount")) for entry in entries)
+    voucher = Voucher(
+        session=SessionId(fields.raw("session", 32)),
+        count=fields.number("count"),
+        cumulative=fields.amount("cumulative"),
+        head=fields.raw("head", 32),
+        splits=fields.raw("splits", 32),
+    )
+    check_splits(splits, voucher.cumulative)
+    if splits_hash(splits) != voucher.splits:
+        raise InvalidValue("voucher.splits_list is not what voucher.splits commits to")
+    return SignedVoucher(voucher, splits, fields.raw("signature", SIGNATURE_BYTES))
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """A JSON document in its one canonical form: keys sorted, no spaces."""
+    return msgspec.json.encode(document, order="sorted")
+
+
+def decode(data: bytes) -> Any:
+    """The value in a JSON document. Raises `InvalidValue` when it is not JSON."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise InvalidValue(f"a document of {len(data)} bytes is not JSON: {error}") from error
+
+
+class _Fields:
+    """The fields of one JSON object, each taken with its rule."""
+
+    def __init__(self, name: str, value: Any, expected: frozenset[str]) -> None:
+        if not isinstance(value, dict) or set(value) != expected:
+            found = sorted(map(str, value)) if isinstance(value, dict) else type(value).__name__
+            raise InvalidValue(f"{name} must be an object with exactly the fields {sorted(expected)}; it has {found}")
+        self._name = name
+        self._value: dict[str, Any] = value
+
+    def get(self, field: str) -> Any:
+        return self._value[field]
+
+    def text(self, field: str) -> str:
+        value = self._value[field]
+        if not isinstance(value, str):
+            raise InvalidValue(f"{self._name}.{field} must be text, not {type(value).__name__}")
+        return value
+
+    def raw(self, field: str, length: int) -> bytes:
+        text = self.text(field)
+        digits = text.removeprefix("0x")
+        # Only canonical text: bytes.fromhex alone would take spaces.
+        if len(text) != 2 + 2 * length or len(digits) != 2 * length or not all(c in _HEX for c in digits):
+            raise InvalidValue(f"{self._name}.{field} must be 0x and {2 * length} hexadecimal digits")
+        return bytes.fromhex(digits)
+
+    def number(self, field: str) -> int:
+        value = self._value[field]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _UINT64:
+            raise InvalidValue(f"{self._name}.{field} must be a whole number from 0 to 2**64 - 1, not {value!r}")
+        return value
+
+    def amount(self, field: str) -> Amount:
+        text = self.text(field)
+        if not text.isascii() or not text.isdigit() or str(int(text[:30])) != text:
+            raise InvalidValue(f"{self._name}.{field} must be a decimal number as text, not {text[:40]!r}")
+        return amount(int(text), f"{self._name}.{field}")
+
+
+_HEX = frozenset("0123456789abcdefABCDEF")
