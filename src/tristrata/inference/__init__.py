@@ -1,0 +1,1 @@
+"""Model runtimes and their weights, shared by miners and validators."""

@@ -1,0 +1,120 @@
+"""The embedded runtime: llama.cpp inside this process, through `xllamacpp`."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tristrata.inference.runtime import (
+    BackendUnavailable,
+    ChatRequest,
+    Done,
+    Piece,
+    RequestRejected,
+    TextPiece,
+    UnsupportedCpu,
+)
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def check_cpu(cpuinfo: Path = _CPUINFO) -> None:
+    """Raise `UnsupportedCpu` unless the processor has AVX2, without which llama.cpp's wheel dies on its first step."""
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
+    if "avx2" not in flags.split():
+        raise UnsupportedCpu(
+            "this processor has no AVX2 instructions, which the embedded model needs",
+            remedy="run miners with --backend openai --url URL, or on another machine",
+        )
+
+
+class EmbeddedRuntime:
+    """One GGUF model with ``slots`` answers at once, each with ``context_length`` tokens of context."""
+
+    def __init__(self, weights: Path, *, slots: int, context_length: int = 2_048, threads: int | None = None) -> None:
+        self._weights = weights
+        self._slots = slots
+        self._context_length = context_length
+        self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
+        self._pool = ThreadPoolExecutor(slots + 1, thread_name_prefix="llama")
+        self._server: Any = None
+        self._http: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Load the model in a thread. Raises `UnsupportedCpu`, or `BackendUnavailable` when it cannot be loaded."""
+        check_cpu()
+        self._server = await asyncio.get_running_loop().run_in_executor(self._pool, self._load)
+        self._http = aiohttp.ClientSession()
+
+    async def close(self) -> None:
+        """Free the model."""
+        if self._http is not None:
+            await self._http.close()
+        self._server = None
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def render(self, request: ChatRequest) -> str:
+        """The prompt after the model's chat template."""
+        if self._http is None:
+            raise BackendUnavailable("the embedded model is not loaded")
+        url = f"{self._server.listening_address}/apply-template"
+        async with self._http.post(url, json={"messages": request["messages"]}) as response:
+            answer = await response.json()
+            if response.status != 200:
+                raise RequestRejected(f"the model cannot render these messages: {answer}")
+            return str(answer["prompt"])
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+        """The answer, piece by piece. llama.cpp answers even to no messages at all, so those are refused here."""
+        if not request.get("messages"):
+            raise RequestRejected("messages is empty; a chat needs at least one message")
+        loop = asyncio.get_running_loop()
+        chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        stopped = False
+
+        def take(chunk: dict[str, Any]) -> bool:
+            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            return stopped
+
+        body = {**request, "stream": True, "stream_options": {"include_usage": True}}
+        running = loop.run_in_executor(self._pool, self._server.handle_chat_completions, body, take)
+        running.add_done_callback(lambda _: chunks.put_nowait(None))
+        finish_reason = "stop"
+        try:
+            while (chunk := await chunks.get()) is not None:
+                if "error" in chunk:
+                    raise _refusal(chunk["error"])
+                for choice in chunk.get("choices", ()):
+                    finish_reason = choice.get("finish_reason") or finish_reason
+                    if text := choice["delta"].get("content"):
+                        yield TextPiece(text, 1)
+                if usage := chunk.get("usage"):
+                    yield Done(finish_reason, usage["prompt_tokens"], usage["completion_tokens"])
+            await running
+        finally:
+            stopped = True
+
+    def _load(self) -> Any:
+        import xllamacpp
+
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(self._weights)
+        parameters.n_parallel = self._slots
+        parameters.n_ctx = self._context_length * self._slots  # llama.cpp divides it among the slots
+        parameters.cpuparams.n_threads = self._threads
+        parameters.cpuparams_batch.n_threads = self._threads
+        try:
+            return xllamacpp.Server(parameters)
+        except Exception as error:  # xllamacpp raises RuntimeError and ValueError alike
+            raise BackendUnavailable(f"the model {self._weights} cannot be loaded: {error}") from error
+
+
+def _refusal(error: Any) -> RequestRejected | BackendUnavailable:
+    message = error.get("message", str(error)) if isinstance(error, dict) else str(error)
+    if isinstance(error, dict) and error.get("code") == 400:
+        return RequestRejected(f"the model refuses the request: {message}")
+    return BackendUnavailable(f"the model broke off: {message}")

@@ -1,0 +1,60 @@
+"""What a runtime does, whatever runs the model: render, stream, stop."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+
+from tristrata.protocol.errors import TristrataError
+
+
+class InferenceError(TristrataError):
+    """The model gave no answer, or no more of it."""
+
+
+class BackendUnavailable(InferenceError):
+    """The backend does not answer, or broke off."""
+
+
+class RequestRejected(InferenceError):
+    """The backend cannot answer this request: no messages, a prompt longer than the context."""
+
+
+class UnsupportedCpu(InferenceError):
+    """The embedded runtime needs instructions that this processor does not have."""
+
+
+class TextPiece(msgspec.Struct, frozen=True):
+    """A piece of the answer, and how many tokens it took."""
+
+    text: str
+    tokens: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The end of the answer: why it ended, and the tokens used."""
+
+    finish_reason: str
+    prompt_tokens: int
+    output_tokens: int
+
+
+Piece = TextPiece | Done
+ChatRequest = dict[str, Any]
+"""An OpenAI chat-completions request, validated at the router's edge: ``messages``, ``max_tokens``, ``seed``, …"""
+
+
+class Runtime(Protocol):
+    """A model that can be asked. Closing the iterator of `stream` stops the generation."""
+
+    async def start(self) -> None:
+        """Load the model or reach the backend. Raises `InferenceError`."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+    async def render(self, request: ChatRequest) -> str:
+        """The prompt exactly as the model sees it; what ``prompt_hash`` is made of."""
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+        """The answer, piece by piece, and `Done` last. Raises `InferenceError`."""
