@@ -1,0 +1,1 @@
+"""Keys: in keystores on disk, or in memory, and nowhere else."""

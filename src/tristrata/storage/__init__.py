@@ -1,0 +1,1 @@
+"""Durable state: databases, the receipt book, vouchers, transaction intents."""

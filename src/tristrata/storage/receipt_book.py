@@ -1,0 +1,150 @@
+"""The receipt book: one durable append an answer, receipt and voucher together. The router is its only writer.
+
+Appends that arrive while another is being written share the next transaction, so that a busy router pays one fsync for
+many answers.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, insert, select
+
+from tristrata.protocol import codec
+from tristrata.protocol.ids import Caip2, RequestId, SessionId
+from tristrata.protocol.receipt import Receipt
+from tristrata.protocol.units import Milliseconds
+from tristrata.protocol.voucher import SignedVoucher
+from tristrata.storage.database import METADATA, Database
+
+_ENTRIES = Table(
+    "receipt_book",
+    METADATA,
+    Column("request_id", LargeBinary(32), primary_key=True),
+    Column("chain", String(41), nullable=False),
+    Column("session", LargeBinary(32), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("signature", LargeBinary(65), nullable=False),
+    Column("voucher", LargeBinary, nullable=False),
+    Column("prompt_salt", LargeBinary(32), nullable=False),
+    Column("output_salt", LargeBinary(32), nullable=False),
+    Column("appended_at", Integer, nullable=False),
+    UniqueConstraint("session", "position"),
+)
+
+
+class BookEntry(msgspec.Struct, frozen=True):
+    """One acknowledged answer: the miner's signed receipt, its place in the session, the voucher that pays for it."""
+
+    chain: Caip2
+    position: int
+    receipt: Receipt
+    signature: bytes
+    voucher: SignedVoucher
+    prompt_salt: bytes
+    output_salt: bytes
+    appended_at: Milliseconds
+
+
+class ReceiptBook:
+    """The book over one database. `append` may be called from many tasks at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: list[tuple[BookEntry, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def append(self, entry: BookEntry) -> None:
+        """Keep an entry for ever; it is on disk when this returns.
+
+        Raises SQLAlchemy's ``IntegrityError`` when the request, or the position in the session, is in the book.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entry, future))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        await future
+
+    async def entry(self, request_id: RequestId) -> BookEntry | None:
+        """The entry of one request."""
+        found = await self._select(_ENTRIES.c.request_id == request_id)
+        return found[0] if found else None
+
+    async def entries(self, session: SessionId, first: int = 0) -> list[BookEntry]:
+        """A session's entries from position ``first`` on, in order."""
+        return await self._select((_ENTRIES.c.session == session) & (_ENTRIES.c.position >= first))
+
+    async def sessions(self) -> list[SessionId]:
+        """Every session that has an entry."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(_ENTRIES.c.session).distinct())
+            return [SessionId(row.session) for row in rows]
+
+    async def _select(self, condition: object) -> list[BookEntry]:
+        query = select(_ENTRIES).where(condition).order_by(_ENTRIES.c.position)  # type: ignore[arg-type]
+        async with self._database.read() as connection:
+            return [_to_entry(row) for row in (await connection.execute(query)).mappings()]
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                await self._insert([entry for entry, _ in batch])
+            except Exception as error:
+                if len(batch) == 1:
+                    _settle(batch[0][1], error)
+                    continue
+                # One bad entry must not fail its neighbours: try each alone.
+                for entry, future in batch:
+                    try:
+                        await self._insert([entry])
+                    except Exception as own_error:  # handed to the task that appended it
+                        _settle(future, own_error)
+                    else:
+                        _settle(future, None)
+            else:
+                for _, future in batch:
+                    _settle(future, None)
+
+    async def _insert(self, entries: Sequence[BookEntry]) -> None:
+        async with self._database.begin() as connection:
+            await connection.execute(insert(_ENTRIES), [_to_row(entry) for entry in entries])
+
+
+def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
+    if future.done():  # the task that appended was cancelled; the entry is in the book all the same
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _to_row(entry: BookEntry) -> dict[str, object]:
+    return {
+        "request_id": entry.receipt.request_id,
+        "chain": entry.chain,
+        "session": entry.receipt.session,
+        "position": entry.position,
+        "receipt": codec.encode(codec.receipt_to_json(entry.receipt)),
+        "signature": entry.signature,
+        "voucher": codec.encode(codec.voucher_to_json(entry.voucher)),
+        "prompt_salt": entry.prompt_salt,
+        "output_salt": entry.output_salt,
+        "appended_at": entry.appended_at,
+    }
+
+
+def _to_entry(row: object) -> BookEntry:
+    values = dict(row)  # type: ignore[call-overload]
+    return BookEntry(
+        chain=Caip2(values["chain"]),
+        position=values["position"],
+        receipt=codec.receipt_from_json(codec.decode(values["receipt"])),
+        signature=values["signature"],
+        voucher=codec.voucher_from_json(codec.decode(values["voucher"])),
+        prompt_salt=values["prompt_salt"],
+        output_salt=values["output_salt"],
+        appended_at=Milliseconds(values["appended_at"]),
+    )
