@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,13 @@ class EmbeddedRuntime:
 
     async def render(self, request: ChatRequest) -> str:
         """The prompt after the model's chat template."""
-        if self._http is None:
-            raise BackendUnavailable("the embedded model is not loaded")
-        url = f"{self._server.listening_address}/apply-template"
-        async with self._http.post(url, json={"messages": request["messages"]}) as response:
-            answer = await response.json()
-            if response.status != 200:
-                raise RequestRejected(f"the model cannot render these messages: {answer}")
-            return str(answer["prompt"])
+        return str((await self._ask_server("/apply-template", {"messages": request["messages"]}))["prompt"])
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+    async def count_tokens(self, text: str) -> int:
+        """How many tokens ``text`` is, special tokens such as ``<|im_start|>`` counted as one."""
+        return len((await self._ask_server("/tokenize", {"content": text, "parse_special": True}))["tokens"])
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """The answer, piece by piece. llama.cpp answers even to no messages at all, so those are refused here."""
         if not request.get("messages"):
             raise RequestRejected("messages is empty; a chat needs at least one message")
@@ -97,6 +94,15 @@ class EmbeddedRuntime:
             await running
         finally:
             stopped = True
+
+    async def _ask_server(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if self._http is None:
+            raise BackendUnavailable("the embedded model is not loaded")
+        async with self._http.post(self._server.listening_address + path, json=body) as response:
+            answer: dict[str, Any] = await response.json()
+            if response.status != 200:
+                raise RequestRejected(f"the model refuses the request: {answer}")
+            return answer
 
     def _load(self) -> Any:
         import xllamacpp

@@ -1,6 +1,6 @@
 """What a runtime does, whatever runs the model: render, stream, stop."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 import msgspec
@@ -56,5 +56,8 @@ class Runtime(Protocol):
     async def render(self, request: ChatRequest) -> str:
         """The prompt exactly as the model sees it; what ``prompt_hash`` is made of."""
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+    async def count_tokens(self, text: str) -> int:
+        """How many tokens a text is to this model."""
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """The answer, piece by piece, and `Done` last. Raises `InferenceError`."""

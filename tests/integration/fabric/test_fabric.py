@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from tristrata.fabric import subjects
 from tristrata.fabric.admission import Admission
 from tristrata.fabric.connection import ReplyInbox, connect
-from tristrata.fabric.frames import Delta, encode
+from tristrata.fabric.frames import Delta, Reply, encode
 from tristrata.fabric.keys import new_seed, public_bytes, public_text
 from tristrata.fabric.server import FabricServer
 from tristrata.protocol.ids import Address
@@ -66,7 +66,10 @@ async def stream(miner: Client, count: int) -> None:
 async def ask(router: Client, inbox: ReplyInbox, count: int) -> list[str]:
     queue = inbox.open(REQUEST)
     await router.publish(subjects.task(MINER), b"", reply=subjects.reply("r", REQUEST))
-    frames = [await asyncio.wait_for(queue.get(), 5) for _ in range(count)]
+    frames: list[Reply | None] = []
+    async with asyncio.timeout(30):
+        while len(frames) < count and (not frames or frames[-1] is not None):
+            frames.append(await queue.get())
     inbox.close(REQUEST)
     return [frame.text for frame in frames if isinstance(frame, Delta)]
 

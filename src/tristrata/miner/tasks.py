@@ -1,0 +1,94 @@
+"""One task, from its frame to its signed receipt."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+
+import msgspec
+from coincurve import PrivateKey
+
+from tristrata.fabric.frames import Accepted, Delta, Failure, Finish, Reply, Task
+from tristrata.inference.runtime import ChatRequest, Done, InferenceError, Runtime
+from tristrata.protocol import codec
+from tristrata.protocol.ids import Address, ModelId, RequestId, SessionId
+from tristrata.protocol.receipt import Assurance, Receipt, salted_hash
+from tristrata.protocol.signing import digest, sign
+from tristrata.protocol.units import Milliseconds, cost_of
+
+CANCELLED = "cancelled"
+_NO_EVIDENCE = bytes(32)
+
+
+def now() -> Milliseconds:
+    """Unix milliseconds by this machine's clock."""
+    return Milliseconds(time.time_ns() // 1_000_000)
+
+
+class Worker:
+    """Answers tasks with one runtime, in the name of one miner. ``separators`` are the hubs' receipt domains."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        miner: Address,
+        key: PrivateKey,
+        separators: dict[str, bytes],
+        clock: Callable[[], Milliseconds] = now,
+    ) -> None:
+        self._runtime = runtime
+        self._miner = miner
+        self._key = key
+        self._separators = separators
+        self._clock = clock
+        self._cancelled: set[bytes] = set()
+
+    def cancel(self, request_id: bytes) -> None:
+        """Stop an answer at its next token; what was streamed is on its receipt."""
+        self._cancelled.add(request_id)
+
+    async def answer(self, task: Task) -> AsyncIterator[Reply]:
+        """The frames of the answer: `Accepted`, deltas, and `Finish` with the receipt, or `Failure`."""
+        started_at = self._clock()
+        try:
+            request: ChatRequest = {**msgspec.json.decode(task.body), "max_tokens": task.max_output_tokens}
+            rendered = await self._runtime.render(request)
+            yield Accepted()
+            text: list[str] = []
+            tokens, done = 0, None
+            async with aclosing(self._runtime.stream(request)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Done):
+                        done = piece
+                        break
+                    text.append(piece.text)
+                    tokens += piece.tokens
+                    yield Delta(piece.text, piece.tokens)
+                    if task.request_id in self._cancelled or self._clock() > task.deadline:
+                        break
+        except InferenceError as error:
+            yield Failure(type(error).__name__, error.message)
+            return
+        finally:
+            self._cancelled.discard(task.request_id)
+        if done is None:
+            done = Done(CANCELLED, await self._runtime.count_tokens(rendered), tokens)
+        receipt = self._receipt(task, rendered, "".join(text), done, started_at)
+        signature = sign(self._key, digest(self._separators[task.chain], receipt.struct_hash))
+        yield Finish(done.finish_reason, codec.encode(codec.receipt_to_json(receipt)), signature)
+
+    def _receipt(self, task: Task, rendered: str, text: str, done: Done, started_at: Milliseconds) -> Receipt:
+        return Receipt(
+            session=SessionId(task.session),
+            request_id=RequestId(task.request_id),
+            miner=self._miner,
+            model_id=ModelId(task.model_id),
+            prompt_hash=salted_hash(task.prompt_salt, rendered),
+            output_hash=salted_hash(task.output_salt, text),
+            prompt_tokens=done.prompt_tokens,
+            output_tokens=done.output_tokens,
+            price=cost_of(done.prompt_tokens, done.output_tokens, task.prompt_price, task.output_price),
+            started_at=started_at,
+            finished_at=self._clock(),
+            assurance=Assurance(task.assurance),
+            evidence=_NO_EVIDENCE,
+        )
