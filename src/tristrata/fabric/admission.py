@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tristrata.fabric import subjects
+from tristrata.fabric.connection import settle
 from tristrata.fabric.keys import parse_public
 from tristrata.fabric.server import NETWORK_ACCOUNT, issuer_text
 from tristrata.protocol.errors import InvalidValue
@@ -39,7 +40,7 @@ class Admission:
     async def start(self) -> None:
         """Begin to answer."""
         await self._connection.subscribe(_CALLOUT, cb=self._answer)
-        await self._connection.flush()
+        await settle(self._connection)
 
     async def _answer(self, message: Msg) -> None:
         request = _claims(message.data)["nats"]

@@ -41,6 +41,15 @@ async def connect(
     )
 
 
+async def settle(connection: Client) -> None:
+    """Wait until the server has all that was said to it, subscriptions above all.
+
+    Twice, because nats-py writes the first ping ahead of what is still in its buffer.
+    """
+    await connection.flush()
+    await connection.flush()
+
+
 class ReplyInbox:
     """One wildcard subscription for all answers of one router; each request has a bounded queue of frames."""
 
@@ -52,7 +61,7 @@ class ReplyInbox:
     async def start(self) -> None:
         """Subscribe."""
         await self._connection.subscribe(subjects.replies(self._router_id), cb=self._dispatch)
-        await self._connection.flush()
+        await settle(self._connection)
 
     def open(self, request_id: bytes) -> "asyncio.Queue[Reply | None]":
         """The queue of one request; ``None`` in it means that nobody serves the subject or that it overflowed."""

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from tristrata.fabric import subjects
 from tristrata.fabric.admission import Admission
-from tristrata.fabric.connection import ReplyInbox, connect
+from tristrata.fabric.connection import ReplyInbox, connect, settle
 from tristrata.fabric.frames import Delta, Reply, encode
 from tristrata.fabric.keys import new_seed, public_bytes, public_text
 from tristrata.fabric.server import FabricServer
@@ -60,7 +60,7 @@ async def stream(miner: Client, count: int) -> None:
             await message.respond(encode(Delta(str(number), 1)))
 
     await miner.subscribe(subjects.task(MINER), cb=answer)
-    await miner.flush()
+    await settle(miner)
 
 
 async def ask(router: Client, inbox: ReplyInbox, count: int) -> list[str]:
@@ -105,8 +105,8 @@ async def test_publish__to_an_inbox_that_asked_nothing_of_it__is_refused(fabric:
     queue = inbox.open(REQUEST)
 
     await other.publish(subjects.reply("r", REQUEST), encode(Delta("forged", 1)))
-    await other.flush()
-    await router.flush()
+    await settle(other)
+    await settle(router)
     assert queue.empty()
 
 
@@ -118,10 +118,10 @@ async def test_subscribe__to_another_miners_tasks__gets_nothing(fabric: Fabric) 
         heard.append(message)
 
     await other.subscribe(subjects.task(MINER), cb=listen)
-    await other.flush()
+    await settle(other)
     await router.publish(subjects.task(MINER), b"secret")
-    await router.flush()
-    await other.flush()
+    await settle(router)
+    await settle(other)
     assert heard == []
 
 
@@ -147,6 +147,6 @@ async def test_server__restarted__both_sides_come_back_and_stream(fabric: Fabric
         async with asyncio.timeout(15):
             while not connection.is_connected:
                 await asyncio.sleep(0.05)
-    await miner.flush()
-    await router.flush()
+    await settle(miner)
+    await settle(router)
     assert await ask(router, inbox, 3) == ["0", "1", "2"]
