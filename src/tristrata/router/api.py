@@ -1,0 +1,280 @@
+"""The router's HTTP API: OpenAI's chat completions, and the receipts that go with them."""
+
+import base64
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from tristrata.protocol import codec
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import ModelId, RequestId, SessionId, parse_bytes32, show
+from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
+from tristrata.router.matching import NoCapacity
+from tristrata.router.requests import MAX_BODY_BYTES, ChatCall, RequestInvalid, parse_chat
+from tristrata.router.serving import Desk, Ended, MinerLost, Receipted, Served, Text
+from tristrata.router.sessions import ServedSession, ServedSessions
+from tristrata.storage.receipt_book import BookEntry, ReceiptBook
+
+RECEIPT_HEADER = "x-tristrata-receipt"
+RECEIPT_EVENT = "tristrata.receipt"
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """A model that the router offers. ``context_length`` is in tokens."""
+
+    name: str
+    model_id: ModelId
+    context_length: int
+
+
+class ApiKeys(msgspec.Struct):
+    """Which session an API key uses, by the key's SHA-256: the keys themselves are known to their holders only."""
+
+    sessions: dict[bytes, SessionId]
+
+
+class Refusal(Exception):
+    """An answer in OpenAI's error envelope."""
+
+    def __init__(self, status: int, code: str | None, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": _envelope(status, code, message, parameter)}
+
+
+def create_app(
+    desk: Desk, sessions: ServedSessions, keys: ApiKeys, models: list[ServedModel], book: ReceiptBook
+) -> Starlette:
+    """The API over a desk. Everything it needs is in memory, but for receipts that are asked for."""
+    api = _Api(desk, sessions, keys, {model.name: model for model in models}, book)
+    return Starlette(
+        routes=[
+            Route("/health", api.health),
+            Route("/v1/models", api.list_models),
+            Route("/v1/chat/completions", api.chat, methods=["POST"]),
+            Route("/v1/receipts/{request_id}", api.receipt),
+        ],
+        exception_handlers={Refusal: _refused, 404: _not_found, 405: _not_found},
+    )
+
+
+class _Api:
+    def __init__(
+        self, desk: Desk, sessions: ServedSessions, keys: ApiKeys, models: dict[str, ServedModel], book: ReceiptBook
+    ) -> None:
+        self._desk = desk
+        self._sessions = sessions
+        self._keys = keys
+        self._models = models
+        self._book = book
+
+    async def health(self, _: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def list_models(self, request: Request) -> Response:
+        self._authenticate(request)
+        return _json({"object": "list", "data": [_model(model) for model in self._models.values()]})
+
+    async def receipt(self, request: Request) -> Response:
+        session = self._authenticate(request)
+        try:
+            request_id = RequestId(parse_bytes32(request.path_params["request_id"], "receipt id"))
+        except TristrataError as error:
+            raise Refusal(400, "invalid_receipt_id", error.message, "request_id") from error
+        entry = await self._book.entry(request_id)
+        if entry is None or entry.receipt.session != session.book.session:
+            raise Refusal(404, "receipt_not_found", f"session has no receipt {show(request_id)}")
+        return _json(_receipt_document(entry, session))
+
+    async def chat(self, request: Request) -> Response:
+        session = self._authenticate(request)
+        try:
+            call = parse_chat(await _body(request))
+        except RequestInvalid as error:
+            raise Refusal(400, None, error.message, error.parameter) from error
+        model = self._models.get(call.model)
+        if model is None:
+            known = ", ".join(self._models)
+            raise Refusal(404, "model_not_found", f"model {call.model!r} does not exist; there is {known}", "model")
+        if session.book.terms.model_id != model.model_id:
+            raise Refusal(400, "wrong_model", f"this key's session is not for {model.name}", "model")
+        room = model.context_length // 2
+        answer = self._desk.serve(session, model.model_id, call.request, min(call.max_tokens or room, room))
+        try:
+            first = await anext(answer)
+        except TristrataError as error:
+            raise _refusal(error) from error
+        if call.stream:
+            return StreamingResponse(
+                _stream(answer, first, call), media_type="text/event-stream", headers={"cache-control": "no-cache"}
+            )
+        return await _complete(request, answer, first, call)
+
+    def _authenticate(self, request: Request) -> ServedSession:
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise Refusal(401, "invalid_api_key", "no API key was given: send it as 'Authorization: Bearer …'")
+        session = self._keys.sessions.get(sha256(secret.encode()).digest())
+        if session is None:
+            raise Refusal(401, "invalid_api_key", "this API key is not known here, or was revoked")
+        return self._sessions.get(session)
+
+
+async def _stream(answer: AsyncGenerator[Served, None], first: Served, call: ChatCall) -> AsyncIterator[bytes]:
+    created = int(time.time())
+    head = {"id": "chatcmpl-pending", "object": "chat.completion.chunk", "created": created, "model": call.model}
+    role: dict[str, str] = {"role": "assistant"}
+    async with aclosing(answer):
+        try:
+            served: Served | None = first
+            while served is not None:
+                if isinstance(served, Text):
+                    yield _event({**head, "choices": [_choice(delta={**role, "content": served.text})]})
+                    role = {}
+                elif isinstance(served, Ended):
+                    reason = _openai_reason(served.finish_reason)
+                    yield _event({**head, "choices": [_choice(delta={}, finish_reason=reason)]})
+                    if call.include_usage:
+                        yield _event({**head, "choices": [], "usage": _usage(served)})
+                    yield b"data: [DONE]\n\n"
+                else:
+                    yield b"event: " + RECEIPT_EVENT.encode() + b"\n" + _event(_signed_receipt(served.entry))
+                served = await anext(answer, None)
+        except TristrataError as error:
+            yield _event(_refusal(error).body)
+
+
+async def _complete(request: Request, answer: AsyncGenerator[Served, None], first: Served, call: ChatCall) -> Response:
+    text: list[str] = []
+    ended: Ended | None = None
+    entry: BookEntry | None = None
+    async with aclosing(answer):
+        try:
+            served: Served | None = first
+            while served is not None:
+                if isinstance(served, Text):
+                    text.append(served.text)
+                    if await request.is_disconnected():
+                        return Response(status_code=499)
+                elif isinstance(served, Ended):
+                    ended = served
+                else:
+                    entry = served.entry
+                served = await anext(answer, None)
+        except TristrataError as error:
+            raise _refusal(error) from error
+    if ended is None or entry is None:
+        raise Refusal(502, "no_receipt", "the answer ended without a receipt; nothing was billed")
+    request_id = entry.receipt.request_id.hex()
+    message = {"role": "assistant", "content": "".join(text), "refusal": None}
+    body = {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": call.model,
+        "choices": [_choice(message=message, finish_reason=_openai_reason(ended.finish_reason))],
+        "usage": _usage(ended),
+    }
+    signed = base64.urlsafe_b64encode(codec.encode(_signed_receipt(entry))).rstrip(b"=").decode()
+    return _json(body, headers={RECEIPT_HEADER: signed, "x-request-id": request_id})
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise Refusal(413, "request_too_large", f"the body is longer than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _refusal(error: TristrataError) -> Refusal:
+    message = f"{error.message}. {error.remedy}" if error.remedy else error.message
+    if isinstance(error, BudgetExhausted):
+        return Refusal(402, "insufficient_quota", message)
+    if isinstance(error, SessionEnding):
+        return Refusal(402, "session_ending", message)
+    if isinstance(error, ExposureReached):
+        return Refusal(429, "exposure_reached", message)
+    if isinstance(error, NoCapacity):
+        return Refusal(503, "no_capacity", message)
+    if isinstance(error, MinerLost):
+        return Refusal(502, "miner_lost", message)
+    return Refusal(502, "answer_refused", message)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    headers = {"retry-after": "1"} if error.status in (429, 503) else {}
+    return _json(error.body, status=error.status, headers=headers)
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    message = f"{request.method} {request.url.path} does not exist here"
+    return _json({"error": _envelope(404, "unknown_url", message, None)}, status=404)
+
+
+def _envelope(status: int, code: str | None, message: str, parameter: str | None) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"message": message, "type": kind, "param": parameter, "code": code}
+
+
+def _choice(**fields: Any) -> dict[str, Any]:
+    return {"index": 0, "logprobs": None, "finish_reason": None, **fields}
+
+
+def _usage(ended: Ended) -> dict[str, int]:
+    total = ended.prompt_tokens + ended.output_tokens
+    return {
+        "prompt_tokens": ended.prompt_tokens,
+        "completion_tokens": ended.output_tokens,
+        "total_tokens": total,
+    }
+
+
+def _openai_reason(reason: str) -> str:
+    return reason if reason in ("stop", "length") else "stop"
+
+
+def _model(model: ServedModel) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": 0, "owned_by": "tristrata"}
+
+
+def _signed_receipt(entry: BookEntry) -> dict[str, Any]:
+    return {
+        "chain": entry.chain,
+        "receipt": codec.receipt_to_json(entry.receipt),
+        "signature": show(entry.signature),
+    }
+
+
+def _receipt_document(entry: BookEntry, session: ServedSession) -> dict[str, Any]:
+    charged = session.book.charged >= entry.voucher.voucher.cumulative
+    return {
+        "object": "receipt",
+        "id": show(entry.receipt.request_id),
+        **_signed_receipt(entry),
+        "salts": {"prompt": show(entry.prompt_salt), "output": show(entry.output_salt)},
+        "position": entry.position,
+        "voucher": codec.voucher_to_json(entry.voucher),
+        "stage": "charged" if charged else "vouchered",
+    }
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def _json(body: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, "application/json")
+
+
+__all__ = ["ApiKeys", "Receipted", "ServedModel", "create_app"]

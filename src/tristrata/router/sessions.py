@@ -1,0 +1,66 @@
+"""Sessions in memory: what the hub says of each, its voucher book, and the key that signs its vouchers."""
+
+import msgspec
+from coincurve import PrivateKey
+
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import Address, Caip2, SessionId, show
+from tristrata.protocol.voucher_book import Acknowledge, Reserve, VoucherBook, apply
+from tristrata.storage.receipt_book import ReceiptBook
+
+
+class SessionUnknown(TristrataError):
+    """The router does not serve this session."""
+
+
+class HubFacts(msgspec.Struct):
+    """What a router knows of one hub: the receipt domain, and each miner's signing key there."""
+
+    chain: Caip2
+    separator: bytes
+    signing_keys: dict[Address, Address]
+
+
+class ServedSession(msgspec.Struct):
+    """One session while it is served. ``bound`` is the miner that answered last."""
+
+    hub: HubFacts
+    owner: Address
+    book: VoucherBook
+    key: PrivateKey
+    bound: Address | None = None
+
+
+class ServedSessions:
+    """All sessions of this router; it is the only one that serves them."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[SessionId, ServedSession] = {}
+
+    def add(self, session: ServedSession) -> None:
+        """Serve a session."""
+        self._sessions[session.book.session] = session
+
+    def get(self, session: SessionId) -> ServedSession:
+        """A session that is served. Raises `SessionUnknown`."""
+        try:
+            return self._sessions[session]
+        except KeyError as error:
+            raise SessionUnknown(f"session {show(session)} is not served here", remedy="open a session") from error
+
+
+async def replay(book: VoucherBook, receipts: ReceiptBook) -> VoucherBook:
+    """The voucher book as it was when its last entry was written down: its receipts, acknowledged again in order."""
+    for entry in await receipts.entries(book.session):
+        reserve = Reserve(entry.receipt.request_id, entry.receipt.price)
+        # What was acknowledged once is owed, whatever the caps are now.
+        open_book = msgspec.structs.replace(
+            book,
+            ending=False,
+            charged=book.cumulative,
+            deposit=max(book.deposit, book.cumulative + entry.receipt.price),
+        )
+        reserved, _ = apply(open_book, reserve)
+        acknowledged, _ = apply(reserved, Acknowledge(entry.receipt))
+        book = msgspec.structs.replace(acknowledged, ending=book.ending, charged=book.charged, deposit=book.deposit)
+    return book
