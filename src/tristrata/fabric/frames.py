@@ -7,6 +7,8 @@ import msgspec
 from tristrata.protocol.errors import TristrataError
 
 MAX_FRAME_BYTES = 4 * 1_048_576
+REQUEST_REJECTED = "rejected"
+"""The code of a `Failure` that every miner would give: the model cannot answer this request."""
 
 
 class FrameInvalid(TristrataError):

@@ -7,8 +7,8 @@ from contextlib import aclosing
 import msgspec
 from coincurve import PrivateKey
 
-from tristrata.fabric.frames import Accepted, Delta, Failure, Finish, Reply, Task
-from tristrata.inference.runtime import ChatRequest, Done, InferenceError, Runtime
+from tristrata.fabric.frames import REQUEST_REJECTED, Accepted, Delta, Failure, Finish, Reply, Task
+from tristrata.inference.runtime import ChatRequest, Done, InferenceError, RequestRejected, Runtime
 from tristrata.protocol import codec
 from tristrata.protocol.ids import Address, ModelId, RequestId, SessionId
 from tristrata.protocol.receipt import Assurance, Receipt, salted_hash
@@ -66,7 +66,7 @@ class Worker:
                     if task.request_id in self._cancelled or self._clock() > task.deadline:
                         break
         except InferenceError as error:
-            yield Failure(type(error).__name__, error.message)
+            yield Failure(REQUEST_REJECTED if isinstance(error, RequestRejected) else "backend", error.message)
             return
         finally:
             self._cancelled.discard(task.request_id)

@@ -1,11 +1,12 @@
 """The router's HTTP API: OpenAI's chat completions, and the receipts that go with them."""
 
+import asyncio
 import base64
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,12 +20,13 @@ from tristrata.protocol.ids import ModelId, RequestId, SessionId, parse_bytes32,
 from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
 from tristrata.router.matching import NoCapacity
 from tristrata.router.requests import MAX_BODY_BYTES, ChatCall, RequestInvalid, parse_chat
-from tristrata.router.serving import Desk, Ended, MinerLost, Receipted, Served, Text
+from tristrata.router.serving import Began, Desk, Ended, MinerLost, Receipted, RequestUnanswerable, Served, Text
 from tristrata.router.sessions import ServedSession, ServedSessions
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 RECEIPT_HEADER = "x-tristrata-receipt"
 RECEIPT_EVENT = "tristrata.receipt"
+Result = TypeVar("Result")
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -109,14 +111,15 @@ class _Api:
         room = model.context_length // 2
         answer = self._desk.serve(session, model.model_id, call.request, min(call.max_tokens or room, room))
         try:
-            first = await anext(answer)
+            first = await _unless_gone(request, anext(answer))
+            assert isinstance(first, Began)
+            request_id = first.request_id.hex()
+            if not call.stream:
+                return await _unless_gone(request, _complete(answer, request_id, call))
         except TristrataError as error:
             raise _refusal(error) from error
-        if call.stream:
-            return StreamingResponse(
-                _stream(answer, first, call), media_type="text/event-stream", headers={"cache-control": "no-cache"}
-            )
-        return await _complete(request, answer, first, call)
+        headers = {"cache-control": "no-cache", "x-request-id": request_id}
+        return StreamingResponse(_stream(answer, request_id, call), media_type="text/event-stream", headers=headers)
 
     def _authenticate(self, request: Request) -> ServedSession:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -128,14 +131,17 @@ class _Api:
         return self._sessions.get(session)
 
 
-async def _stream(answer: AsyncGenerator[Served, None], first: Served, call: ChatCall) -> AsyncIterator[bytes]:
-    created = int(time.time())
-    head = {"id": "chatcmpl-pending", "object": "chat.completion.chunk", "created": created, "model": call.model}
+async def _stream(answer: AsyncGenerator[Served, None], request_id: str, call: ChatCall) -> AsyncIterator[bytes]:
+    head = {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": call.model,
+    }
     role: dict[str, str] = {"role": "assistant"}
     async with aclosing(answer):
         try:
-            served: Served | None = first
-            while served is not None:
+            async for served in answer:
                 if isinstance(served, Text):
                     yield _event({**head, "choices": [_choice(delta={**role, "content": served.text})]})
                     role = {}
@@ -145,35 +151,26 @@ async def _stream(answer: AsyncGenerator[Served, None], first: Served, call: Cha
                     if call.include_usage:
                         yield _event({**head, "choices": [], "usage": _usage(served)})
                     yield b"data: [DONE]\n\n"
-                else:
+                elif isinstance(served, Receipted):
                     yield b"event: " + RECEIPT_EVENT.encode() + b"\n" + _event(_signed_receipt(served.entry))
-                served = await anext(answer, None)
         except TristrataError as error:
             yield _event(_refusal(error).body)
 
 
-async def _complete(request: Request, answer: AsyncGenerator[Served, None], first: Served, call: ChatCall) -> Response:
+async def _complete(answer: AsyncGenerator[Served, None], request_id: str, call: ChatCall) -> Response:
     text: list[str] = []
     ended: Ended | None = None
     entry: BookEntry | None = None
     async with aclosing(answer):
-        try:
-            served: Served | None = first
-            while served is not None:
-                if isinstance(served, Text):
-                    text.append(served.text)
-                    if await request.is_disconnected():
-                        return Response(status_code=499)
-                elif isinstance(served, Ended):
-                    ended = served
-                else:
-                    entry = served.entry
-                served = await anext(answer, None)
-        except TristrataError as error:
-            raise _refusal(error) from error
+        async for served in answer:
+            if isinstance(served, Text):
+                text.append(served.text)
+            elif isinstance(served, Ended):
+                ended = served
+            elif isinstance(served, Receipted):
+                entry = served.entry
     if ended is None or entry is None:
         raise Refusal(502, "no_receipt", "the answer ended without a receipt; nothing was billed")
-    request_id = entry.receipt.request_id.hex()
     message = {"role": "assistant", "content": "".join(text), "refusal": None}
     body = {
         "id": f"chatcmpl-{request_id}",
@@ -185,6 +182,25 @@ async def _complete(request: Request, answer: AsyncGenerator[Served, None], firs
     }
     signed = base64.urlsafe_b64encode(codec.encode(_signed_receipt(entry))).rstrip(b"=").decode()
     return _json(body, headers={RECEIPT_HEADER: signed, "x-request-id": request_id})
+
+
+async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
+    """What ``work`` gives; it is cancelled when the client leaves first."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Refusal(499, "client_left", "the client closed the connection")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _body(request: Request) -> bytes:
@@ -206,6 +222,8 @@ def _refusal(error: TristrataError) -> Refusal:
         return Refusal(429, "exposure_reached", message)
     if isinstance(error, NoCapacity):
         return Refusal(503, "no_capacity", message)
+    if isinstance(error, RequestUnanswerable):
+        return Refusal(400, "context_length_exceeded", message, "messages")
     if isinstance(error, MinerLost):
         return Refusal(502, "miner_lost", message)
     return Refusal(502, "answer_refused", message)
@@ -275,6 +293,3 @@ def _event(data: dict[str, Any]) -> bytes:
 
 def _json(body: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(body), status, headers, "application/json")
-
-
-__all__ = ["ApiKeys", "Receipted", "ServedModel", "create_app"]

@@ -3,9 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -14,12 +13,11 @@ from nats.aio.client import Client
 from tristrata.fabric import subjects
 from tristrata.fabric.connection import ReplyInbox
 from tristrata.fabric.frames import (
-    Accepted,
+    REQUEST_REJECTED,
     Cancel,
     Delta,
     Failure,
     Finish,
-    Reply,
     Task,
     VoucherNotice,
     encode,
@@ -27,7 +25,6 @@ from tristrata.fabric.frames import (
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, ModelId, RequestId, show
-from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Milliseconds, cost_of
 from tristrata.protocol.voucher_book import Release, Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, Streamed, acknowledge, check_receipt
@@ -39,10 +36,21 @@ from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 _DEADLINE_SECONDS = 600
 _SILENCE_CHECK_SECONDS = 1.0
 _log = structlog.get_logger()
+Result = TypeVar("Result")
 
 
 class MinerLost(TristrataError):
     """The miner that was answering is gone, or broke off; nothing is owed for the answer."""
+
+
+class RequestUnanswerable(TristrataError):
+    """The model cannot answer this request, whichever miner runs it: a prompt longer than its context."""
+
+
+class Began(msgspec.Struct, frozen=True):
+    """The first frame of the answer is there; from here on no other miner is tried."""
+
+    request_id: RequestId
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -65,8 +73,7 @@ class Receipted(msgspec.Struct, frozen=True):
     entry: BookEntry
 
 
-ReplyQueue = asyncio.Queue[Reply | None]
-Served = Text | Ended | Receipted
+Served = Began | Text | Ended | Receipted
 
 
 class Desk:
@@ -78,122 +85,104 @@ class Desk:
         self._presence = presence
         self._book = book
         self._name = name
+        self._background: set[asyncio.Task[None]] = set()
 
     async def serve(
         self, session: ServedSession, model: ModelId, request: dict[str, Any], max_output_tokens: int
     ) -> AsyncGenerator[Served, None]:
-        """The answer as it comes; the receipt last. Closing it cancels the miner and bills what was streamed.
+        """The answer as it comes; the receipt last.
 
-        Raises `ServiceRefused`, `NoCapacity` or `MinerLost`. Another miner is tried as long as nothing was streamed.
+        Closing it, or cancelling whoever awaits it, stops the miner and bills what was streamed. Raises
+        `ServiceRefused`, `NoCapacity`, `RequestUnanswerable` or `MinerLost`. Another miner is tried as long as nothing
+        was streamed.
         """
         tried: frozenset[Address] = frozenset()
+        began = False
         while True:
-            found = match(
-                session.hub.chain,
-                model,
-                session.book,
-                self._presence.statuses(),
-                bound=session.bound,
-                excluded=tried,
-            )
-            task = _make_task(session, model, found, request, max_output_tokens)
-            most = cost_of(
-                len(task.body) + PROMPT_OVERHEAD_TOKENS, max_output_tokens + 1, task.prompt_price, task.output_price
-            )
-            session.book, _ = apply(session.book, Reserve(RequestId(task.request_id), most))
-            streamed = False
+            attempt = self._reserve(session, model, request, max_output_tokens, tried)
             try:
-                async with aclosing(self._attempt(session, found, task)) as attempt:
-                    async for served in attempt:
-                        streamed = True
-                        yield served
+                reply = subjects.reply(self._name, attempt.task.request_id)
+                await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
+                piece = await attempt.advance()
+                began = True
+                yield Began(RequestId(attempt.task.request_id))
+                while piece is not None:
+                    yield piece
+                    piece = await attempt.advance()
+                attempt.acknowledging = self._spawn(self._acknowledge(attempt))
+                entry = await asyncio.shield(attempt.acknowledging)
+                attempt.close()
+                yield Ended(attempt.finish_reason, entry.receipt.prompt_tokens, entry.receipt.output_tokens)
+                yield Receipted(entry)
                 return
             except MinerLost:
-                if streamed:
+                attempt.close()
+                if began:
                     raise
-                tried |= {found.miner}
-            finally:
-                session.book, _ = apply(session.book, Release(RequestId(task.request_id)))
+                tried |= {attempt.miner}
+            except (asyncio.CancelledError, GeneratorExit):  # nobody waits any more
+                if attempt.is_open:
+                    self._spawn(self._wind_up(attempt))
+                raise
+            except BaseException:
+                attempt.close()
+                raise
 
-    async def _attempt(self, session: ServedSession, found: Match, task: Task) -> AsyncGenerator[Served, None]:
-        queue = self._inbox.open(task.request_id)
-        reply = subjects.reply(self._name, task.request_id)
-        await self._connection.publish(subjects.task(found.miner), encode(task), reply=reply)
-        text: list[str] = []
-        tokens = 0
-        finished: Finish | None = None
-        try:
-            while finished is None:
-                frame = await self._next(queue, found.miner)
-                if isinstance(frame, Delta):
-                    text.append(frame.text)
-                    tokens += frame.tokens
-                    yield Text(frame.text)
-                elif isinstance(frame, Finish):
-                    finished = frame
-            entry = await self._acknowledge(session, found, task, finished, Streamed("".join(text), tokens))
-            session.bound = found.miner
-            receipt = entry.receipt
-            yield Ended(finished.finish_reason, receipt.prompt_tokens, receipt.output_tokens)
-            yield Receipted(entry)
-        except GeneratorExit:
-            if finished is None:
-                await self._cancel(session, found, task, queue, text, tokens)
-            raise
-        finally:
-            self._inbox.close(task.request_id)
+    async def drain(self) -> None:
+        """Wait until every answer that was left behind is wound up."""
+        while self._background:
+            await asyncio.wait(self._background)
 
-    async def _next(self, queue: ReplyQueue, miner: Address) -> Delta | Finish:
-        while True:
-            try:
-                frame = await asyncio.wait_for(queue.get(), _SILENCE_CHECK_SECONDS)
-            except TimeoutError:
-                if self._presence.is_there(miner):
-                    continue
-                raise MinerLost(f"miner {show(miner)} is gone; nothing is owed for this answer") from None
-            if frame is None:
-                raise MinerLost(f"miner {show(miner)} cannot be reached")
-            if isinstance(frame, Failure):
-                raise MinerLost(f"miner {show(miner)} gave up: {frame.code}: {frame.message}")
-            if not isinstance(frame, Accepted):
-                return frame
-
-    async def _cancel(
+    def _reserve(
         self,
         session: ServedSession,
-        found: Match,
-        task: Task,
-        queue: ReplyQueue,
-        text: list[str],
-        tokens: int,
-    ) -> None:
-        """The client is gone: stop the miner, and take its receipt for what it had streamed."""
-        await self._connection.publish(subjects.cancel(found.miner), encode(Cancel(task.request_id)))
-        try:
-            while not isinstance(frame := await self._next(queue, found.miner), Finish):
-                if isinstance(frame, Delta):
-                    text.append(frame.text)
-                    tokens += frame.tokens
-            await self._acknowledge(session, found, task, frame, Streamed("".join(text), tokens))
-        except TristrataError as error:
-            _log.info("cancelled answer stays unpaid", request=task.request_id.hex(), reason=error.message)
+        model: ModelId,
+        request: dict[str, Any],
+        max_output_tokens: int,
+        tried: frozenset[Address],
+    ) -> "_Attempt":
+        statuses = self._presence.statuses()
+        found = match(session.hub.chain, model, session.book, statuses, bound=session.bound, excluded=tried)
+        task = _make_task(session, model, found, request, max_output_tokens)
+        most = cost_of(
+            len(task.body) + PROMPT_OVERHEAD_TOKENS, max_output_tokens + 1, task.prompt_price, task.output_price
+        )
+        session.book, _ = apply(session.book, Reserve(RequestId(task.request_id), most))
+        return _Attempt(session, found.miner, task, self._inbox, self._presence)
 
-    async def _acknowledge(
-        self, session: ServedSession, found: Match, task: Task, finish: Finish, streamed: Streamed
-    ) -> BookEntry:
-        receipt: Receipt = codec.receipt_from_json(codec.decode(finish.receipt))
+    async def _wind_up(self, attempt: "_Attempt") -> None:
+        """The client is gone: stop the miner, and take its receipt for what it had streamed."""
+        try:
+            if attempt.acknowledging is not None:
+                await attempt.acknowledging
+                return
+            cancel = encode(Cancel(attempt.task.request_id))
+            await self._connection.publish(subjects.cancel(attempt.miner), cancel)
+            while await attempt.advance() is not None:
+                pass
+            await self._acknowledge(attempt)
+        except TristrataError as error:
+            _log.info("cancelled answer stays unpaid", request=attempt.task.request_id.hex(), reason=error.message)
+        finally:
+            attempt.close()
+
+    async def _acknowledge(self, attempt: "_Attempt") -> BookEntry:
+        assert attempt.finish is not None
+        session, task, signature = attempt.session, attempt.task, attempt.finish.signature
         hub = session.hub
-        signing_key = hub.signing_keys.get(found.miner)
+        receipt = codec.receipt_from_json(codec.decode(attempt.finish.receipt))
+        signing_key = hub.signing_keys.get(attempt.miner)
         if signing_key is None:
-            raise MinerLost(f"miner {show(found.miner)} is not registered on {hub.chain}")
-        check_receipt(receipt, finish.signature, task, found.miner, signing_key, streamed, hub.separator)
+            raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
+        streamed = Streamed("".join(attempt.text), attempt.tokens)
+        check_receipt(receipt, signature, task, attempt.miner, signing_key, streamed, hub.separator)
         done = acknowledge(session.book, receipt, session.key, hub.separator)
-        session.book = done.book
+        session.book, session.bound = done.book, attempt.miner
         entry = BookEntry(
             chain=hub.chain,
             position=done.position,
             receipt=receipt,
-            signature=finish.signature,
+            signature=signature,
             voucher=done.voucher,
             prompt_salt=task.prompt_salt,
             output_salt=task.output_salt,
@@ -205,6 +194,70 @@ class Desk:
             if split.payee != session.book.terms.router:
                 await self._connection.publish(subjects.voucher(split.payee), notice)
         return entry
+
+    def _spawn(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        task = asyncio.create_task(work)
+        self._background.add(task)  # type: ignore[arg-type]
+        task.add_done_callback(self._background.discard)  # type: ignore[arg-type]
+        return task
+
+
+class _Attempt:
+    """One request at one miner: what was reserved for it, and what has come back so far."""
+
+    def __init__(
+        self, session: ServedSession, miner: Address, task: Task, inbox: ReplyInbox, presence: Presence
+    ) -> None:
+        self.session = session
+        self.miner = miner
+        self.task = task
+        self.text: list[str] = []
+        self.tokens = 0
+        self.finish: Finish | None = None
+        self.acknowledging: asyncio.Task[BookEntry] | None = None
+        self.is_open = True
+        self._inbox = inbox
+        self._presence = presence
+        self._queue = inbox.open(task.request_id)
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the answer ended; empty while it has not."""
+        return self.finish.finish_reason if self.finish else ""
+
+    async def advance(self) -> Text | None:
+        """The next piece; `None` at the end. Raises `MinerLost` or `RequestUnanswerable`."""
+        while True:
+            try:
+                async with asyncio.timeout(_SILENCE_CHECK_SECONDS):
+                    frame = await self._queue.get()
+            except TimeoutError:
+                if self._presence.is_there(self.miner):
+                    continue
+                raise MinerLost(f"miner {show(self.miner)} is gone; nothing is owed for this answer") from None
+            if frame is None:
+                raise MinerLost(f"miner {show(self.miner)} cannot be reached; nothing is owed for this answer")
+            if isinstance(frame, Failure):
+                raise self._failed(frame)
+            if isinstance(frame, Finish):
+                self.finish = frame
+                return None
+            if isinstance(frame, Delta):
+                self.text.append(frame.text)
+                self.tokens += frame.tokens
+                return Text(frame.text)
+
+    def close(self) -> None:
+        """Release what was reserved, and hear no more."""
+        if self.is_open:
+            self.is_open = False
+            self.session.book, _ = apply(self.session.book, Release(RequestId(self.task.request_id)))
+            self._inbox.close(self.task.request_id)
+
+    def _failed(self, failure: Failure) -> TristrataError:
+        if failure.code == REQUEST_REJECTED:
+            return RequestUnanswerable(failure.message, remedy="shorten the messages, or ask another model")
+        return MinerLost(f"miner {show(self.miner)} gave up ({failure.code}: {failure.message}); nothing is owed")
 
 
 def _make_task(
