@@ -37,10 +37,13 @@ from tristrata.protocol.receipt import salted_hash
 from tristrata.protocol.signing import Domain, address_of, digest, require_signer
 from tristrata.protocol.units import Amount
 from tristrata.protocol.voucher_book import VoucherBook
-from tristrata.router.api import RECEIPT_HEADER, ApiKeys, ServedModel, create_app
+from tristrata.router.app import create_app
+from tristrata.router.openai_api import RECEIPT_HEADER, OpenAiApi, ServedModel
 from tristrata.router.presence import Presence
+from tristrata.router.receipts_api import ReceiptsApi
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions, replay
+from tristrata.storage.api_keys import ApiKeys
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 
@@ -112,9 +115,13 @@ async def world(tmp_path: Path, smollm2: Path) -> AsyncIterator[World]:
     sessions = ServedSessions()
     sessions.add(make_session(SESSION, 10**6, hub))
     sessions.add(make_session(POOR, 1, hub))
-    keys = ApiKeys({sha256(key.encode()).digest(): session for key, session in ((KEY, SESSION), (POOR_KEY, POOR))})
+    keys = await ApiKeys.open(database)
+    for key, session in ((KEY, SESSION), (POOR_KEY, POOR)):
+        await keys.grant(sha256(key.encode()).digest(), session, 0)
     models = [ServedModel(MODEL, SMOLLM2.model_id, 2_048), ServedModel("other", b"\x01" * 32, 2_048)]
-    app = create_app(Desk(router_connection, inbox, presence, book, "r1"), sessions, keys, models, book)
+    desk = Desk(router_connection, inbox, presence, book, "r1")
+    routes = [*OpenAiApi(desk, sessions, keys, models).routes, *ReceiptsApi(sessions, keys, book).routes]
+    app = create_app(routes, dict)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(20):
@@ -286,8 +293,9 @@ async def test_chat__price_ceiling_below_every_miner__is_503_with_counts(world: 
 
 
 async def test_chat__prompt_longer_than_the_context__fails_and_costs_nothing(world: World) -> None:
-    with pytest.raises(openai.APIStatusError):
+    with pytest.raises(openai.BadRequestError) as caught:
         await world.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "a " * 9_000}])
+    assert caught.value.code == "context_length_exceeded"
     assert (world.rich.book.exposure, await world.book.entries(SESSION)) == (0, [])
 
 

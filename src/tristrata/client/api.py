@@ -9,9 +9,10 @@ import msgspec
 
 from tristrata.client.orders import Permit
 from tristrata.client.sse import events
+from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, SessionId, checksum, parse_address, parse_bytes32, show
-from tristrata.protocol.terms import ApiKeyGrant, OpenSession
+from tristrata.protocol.terms import ApiKeyGrant, OpenSession, Registration
 
 RECEIPT_EVENT = "tristrata.receipt"
 END_OF_STREAM = "[DONE]"
@@ -31,25 +32,25 @@ class RouterRefused(TristrataError):
         self.code = code
 
 
-class HubTerms(msgspec.Struct, frozen=True):
-    """A hub as the router serves it: its CAIP-2 name, 32-byte reference and contracts."""
-
-    chain: str
-    ref: str
-    sessions: str
-    settlement: str
-    asset: str
-
-
 class RouterTerms(msgspec.Struct, frozen=True):
-    """Whom one deals with: the router's account, its share, its limits, its hubs and models."""
+    """Whom one deals with: the router's account, its share, its limits (base units), its hubs and models by name."""
 
     address: str
     router_bps: int
     unsecured_limit: str
     managed_deposits: str
-    hubs: dict[str, HubTerms]
+    onboarding: str
+    hubs: list[str]
     models: dict[str, str]
+
+
+class Sponsored(msgspec.Struct, frozen=True):
+    """A registration that the router carried to the Welcome Center, and what that cost the router."""
+
+    chain: str
+    tx: str
+    block: int
+    gas: int
 
 
 class SessionOpened(msgspec.Struct, frozen=True):
@@ -106,6 +107,21 @@ class RouterApi:
         """What the router offers."""
         return msgspec.convert(await self._call("GET", "/v1/router"), RouterTerms)
 
+    async def register(self, registration: Registration, signature: bytes) -> Sponsored:
+        """Have the router carry a signed registration to the Welcome Center; the router pays the gas."""
+        body = {
+            "account": checksum(registration.account),
+            "role": registration.role.name.lower(),
+            "deadline": registration.deadline,
+            "signature": show(signature),
+        }
+        return msgspec.convert(await self._call("POST", "/v1/registrations", body), Sponsored)
+
+    async def hubs_that_know(self, account: Address) -> list[str]:
+        """The hubs (CAIP-2) where an account's registration has arrived."""
+        answer = await self._call("GET", f"/v1/registrations/{account.hex()}")
+        return [str(hub) for hub in answer["hubs"]]
+
     async def session_key(self, hub: str, owner: Address, nonce: int) -> tuple[SessionId, Address]:
         """The id that the owner's next session will have, and the key with which the router would serve it."""
         body = {"hub": hub, "owner": checksum(owner), "nonce": str(nonce)}
@@ -114,28 +130,9 @@ class RouterApi:
 
     async def open_session(self, hub: str, order: OpenSession, signature: bytes, permit: Permit) -> SessionOpened:
         """Have the router carry a signed order to the hub; the router pays the gas."""
-        terms = order.terms
         body = {
             "hub": hub,
-            "order": {
-                "owner": checksum(order.owner),
-                "nonce": str(order.nonce),
-                "deposit": str(order.deposit),
-                "deadline": order.deadline,
-                "terms": {
-                    "session_key": checksum(terms.session_key),
-                    "router": checksum(terms.router),
-                    "model_id": show(terms.model_id),
-                    "assurance": int(terms.assurance),
-                    "replicas": terms.replicas,
-                    "router_bps": terms.router_bps,
-                    "max_prompt_price": str(terms.max_prompt_price),
-                    "max_output_price": str(terms.max_output_price),
-                    "max_per_day": str(terms.max_per_day),
-                    "exposure_cap": str(terms.exposure_cap),
-                    "expiry": terms.expiry,
-                },
-            },
+            "order": codec.order_to_json(order),
             "signature": show(signature),
             "permit": {
                 "deadline": permit.deadline,

@@ -74,12 +74,17 @@ class Parameters(_Section):
     router_bps: Annotated[int, Field(ge=0, le=2_000)]
     charge_after_seconds: Annotated[float, Field(gt=0)]
     unsecured_limit: Price
+    sponsored_per_day: Annotated[int, Field(ge=0)]
 
 
 class ModelSettings(_Section):
-    """A model that the network registers; ``weights`` names a pinned set in `tristrata.inference.weights`."""
+    """A model that the network registers; ``weights`` names a pinned set in `tristrata.inference.weights`.
+
+    ``context_length`` is in tokens, prompt and answer together.
+    """
 
     weights: str
+    context_length: Annotated[int, Field(ge=256)]
 
 
 class MinerSettings(_Section):

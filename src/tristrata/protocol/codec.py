@@ -1,4 +1,4 @@
-"""Receipts and vouchers as JSON: what the API answers, what ``receipt.json`` holds, what the receipt book keeps.
+"""Receipts, vouchers and session orders as JSON: what the API speaks, what ``receipt.json`` and the receipt book hold.
 
 Bytes are ``0x`` hexadecimal and amounts decimal text, so that no reader rounds them; every field must be there and no
 other. Decoding checks lengths and ranges once, here, and raises `InvalidValue` that names the field.
@@ -12,12 +12,15 @@ from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import ADDRESS_BYTES, Address, ModelId, RequestId, SessionId, checksum, show
 from tristrata.protocol.receipt import Assurance, Receipt
 from tristrata.protocol.signing import SIGNATURE_BYTES
-from tristrata.protocol.units import Amount, Milliseconds, amount
+from tristrata.protocol.terms import OpenSession, Terms
+from tristrata.protocol.units import MAX_AMOUNT, Amount, BasisPoints, Milliseconds, PricePerMillion, Timestamp, amount
 from tristrata.protocol.voucher import MAX_SPLITS, SignedVoucher, Split, Voucher, check_splits, splits_hash
 
 _UINT64 = 2**64
 _RECEIPT_FIELDS = frozenset(Receipt.__struct_fields__)
 _VOUCHER_FIELDS = frozenset((*Voucher.__struct_fields__, "splits_list", "signature"))
+_ORDER_FIELDS = frozenset(OpenSession.__struct_fields__)
+_TERMS_FIELDS = frozenset(Terms.__struct_fields__)
 
 
 def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
@@ -42,9 +45,6 @@ def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
 def receipt_from_json(value: Any) -> Receipt:
     """The receipt in a JSON object. Raises `InvalidValue`."""
     fields = _Fields("receipt", value, _RECEIPT_FIELDS)
-    name = fields.text("assurance")
-    if name.upper() not in Assurance.__members__ or name != name.lower():
-        raise InvalidValue(f"receipt.assurance {name!r} must be one of none, sampled, quorum, tee")
     return Receipt(
         session=SessionId(fields.raw("session", 32)),
         request_id=RequestId(fields.raw("request_id", 32)),
@@ -57,7 +57,7 @@ def receipt_from_json(value: Any) -> Receipt:
         price=fields.amount("price"),
         started_at=Milliseconds(fields.number("started_at")),
         finished_at=Milliseconds(fields.number("finished_at")),
-        assurance=Assurance[name.upper()],
+        assurance=fields.assurance("assurance"),
         evidence=fields.raw("evidence", 32),
     )
 
@@ -95,6 +95,55 @@ def voucher_from_json(value: Any) -> SignedVoucher:
     if splits_hash(splits) != voucher.splits:
         raise InvalidValue("voucher.splits_list is not what voucher.splits commits to")
     return SignedVoucher(voucher, splits, fields.raw("signature", SIGNATURE_BYTES))
+
+
+def order_to_json(order: OpenSession) -> dict[str, Any]:
+    """The JSON object of a session order."""
+    terms = order.terms
+    return {
+        "owner": checksum(order.owner),
+        "nonce": str(order.nonce),
+        "deposit": str(order.deposit),
+        "deadline": order.deadline,
+        "terms": {
+            "session_key": checksum(terms.session_key),
+            "router": checksum(terms.router),
+            "model_id": show(terms.model_id),
+            "assurance": terms.assurance.name.lower(),
+            "replicas": terms.replicas,
+            "router_bps": terms.router_bps,
+            "max_prompt_price": str(terms.max_prompt_price),
+            "max_output_price": str(terms.max_output_price),
+            "max_per_day": str(terms.max_per_day),
+            "exposure_cap": str(terms.exposure_cap),
+            "expiry": terms.expiry,
+        },
+    }
+
+
+def order_from_json(value: Any) -> OpenSession:
+    """The session order in a JSON object. Raises `InvalidValue`."""
+    fields = _Fields("order", value, _ORDER_FIELDS)
+    terms = _Fields("order.terms", fields.get("terms"), _TERMS_FIELDS)
+    return OpenSession(
+        owner=Address(fields.raw("owner", ADDRESS_BYTES)),
+        nonce=fields.decimal("nonce", 2**256 - 1),
+        deposit=fields.amount("deposit"),
+        deadline=Timestamp(fields.number("deadline")),
+        terms=Terms(
+            session_key=Address(terms.raw("session_key", ADDRESS_BYTES)),
+            router=Address(terms.raw("router", ADDRESS_BYTES)),
+            model_id=ModelId(terms.raw("model_id", 32)),
+            assurance=terms.assurance("assurance"),
+            replicas=terms.number("replicas", 2**8 - 1),
+            router_bps=BasisPoints(terms.number("router_bps", 2**16 - 1)),
+            max_prompt_price=PricePerMillion(terms.amount("max_prompt_price")),
+            max_output_price=PricePerMillion(terms.amount("max_output_price")),
+            max_per_day=terms.amount("max_per_day"),
+            exposure_cap=terms.amount("exposure_cap"),
+            expiry=Timestamp(terms.number("expiry")),
+        ),
+    )
 
 
 def encode(document: dict[str, Any]) -> bytes:
@@ -137,17 +186,29 @@ class _Fields:
             raise InvalidValue(f"{self._name}.{field} must be 0x and {2 * length} hexadecimal digits")
         return bytes.fromhex(digits)
 
-    def number(self, field: str) -> int:
+    def number(self, field: str, most: int = _UINT64 - 1) -> int:
         value = self._value[field]
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _UINT64:
-            raise InvalidValue(f"{self._name}.{field} must be a whole number from 0 to 2**64 - 1, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise InvalidValue(f"{self._name}.{field} must be a whole number from 0 to {most}, not {value!r}")
         return value
 
-    def amount(self, field: str) -> Amount:
+    def decimal(self, field: str, most: int) -> int:
         text = self.text(field)
-        if not text.isascii() or not text.isdigit() or str(int(text[:30])) != text:
+        if len(text) > _LONGEST_DECIMAL or not text.isascii() or not text.isdigit() or str(int(text)) != text:
             raise InvalidValue(f"{self._name}.{field} must be a decimal number as text, not {text[:40]!r}")
-        return amount(int(text), f"{self._name}.{field}")
+        if int(text) > most:
+            raise InvalidValue(f"{self._name}.{field} is {text}; it must be at most {most}")
+        return int(text)
+
+    def amount(self, field: str) -> Amount:
+        return amount(self.decimal(field, MAX_AMOUNT), f"{self._name}.{field}")
+
+    def assurance(self, field: str) -> Assurance:
+        name = self.text(field)
+        if name.upper() not in Assurance.__members__ or name != name.lower():
+            raise InvalidValue(f"{self._name}.{field} {name!r} must be one of none, sampled, quorum, tee")
+        return Assurance[name.upper()]
 
 
+_LONGEST_DECIMAL = 78
 _HEX = frozenset("0123456789abcdefABCDEF")

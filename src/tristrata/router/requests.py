@@ -6,7 +6,6 @@ import msgspec
 
 from tristrata.protocol.errors import TristrataError
 
-MAX_BODY_BYTES = 1_048_576
 MAX_MESSAGES = 1_000
 _UNSUPPORTED = ("tools", "functions", "response_format", "logprobs", "top_logprobs", "audio", "modalities")
 _ROLES = ("system", "developer", "user", "assistant")

@@ -85,7 +85,7 @@ class Desk:
         self._presence = presence
         self._book = book
         self._name = name
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
 
     async def serve(
         self, session: ServedSession, model: ModelId, request: dict[str, Any], max_output_tokens: int
@@ -117,6 +117,7 @@ class Desk:
                 return
             except MinerLost:
                 attempt.close()
+                await self._stop(attempt)
                 if began:
                     raise
                 tried |= {attempt.miner}
@@ -156,8 +157,7 @@ class Desk:
             if attempt.acknowledging is not None:
                 await attempt.acknowledging
                 return
-            cancel = encode(Cancel(attempt.task.request_id))
-            await self._connection.publish(subjects.cancel(attempt.miner), cancel)
+            await self._stop(attempt)
             while await attempt.advance() is not None:
                 pass
             await self._acknowledge(attempt)
@@ -165,6 +165,10 @@ class Desk:
             _log.info("cancelled answer stays unpaid", request=attempt.task.request_id.hex(), reason=error.message)
         finally:
             attempt.close()
+
+    async def _stop(self, attempt: "_Attempt") -> None:
+        cancel = encode(Cancel(attempt.task.request_id))
+        await self._connection.publish(subjects.cancel(attempt.miner), cancel)
 
     async def _acknowledge(self, attempt: "_Attempt") -> BookEntry:
         assert attempt.finish is not None
@@ -197,8 +201,8 @@ class Desk:
 
     def _spawn(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         task = asyncio.create_task(work)
-        self._background.add(task)  # type: ignore[arg-type]
-        task.add_done_callback(self._background.discard)  # type: ignore[arg-type]
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
         return task
 
 

@@ -43,10 +43,14 @@ class ServedSessions:
 
     def get(self, session: SessionId) -> ServedSession:
         """A session that is served. Raises `SessionUnknown`."""
-        try:
-            return self._sessions[session]
-        except KeyError as error:
-            raise SessionUnknown(f"session {show(session)} is not served here", remedy="open a session") from error
+        served = self._sessions.get(session)
+        if served is None:
+            raise SessionUnknown(f"session {show(session)} is not served here", remedy="open a session")
+        return served
+
+    def find(self, session: SessionId) -> ServedSession | None:
+        """A session that is served, or `None`."""
+        return self._sessions.get(session)
 
 
 async def replay(book: VoucherBook, receipts: ReceiptBook) -> VoucherBook:

@@ -30,6 +30,11 @@ class Database:
             await connection.run_sync(METADATA.create_all)
         return cls(engine)
 
+    @classmethod
+    async def open_to_read(cls, path: Path) -> "Database":
+        """Open a file that another actor writes. Raises SQLAlchemy's ``OperationalError`` when there is none yet."""
+        return cls(create_async_engine(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true"))
+
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: all of it is durable after the block, or none."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, insert, select
+from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, func, insert, select
 
 from tristrata.protocol import codec
 from tristrata.protocol.ids import Caip2, RequestId, SessionId
@@ -75,11 +75,17 @@ class ReceiptBook:
         """A session's entries from position ``first`` on, in order."""
         return await self._select((_ENTRIES.c.session == session) & (_ENTRIES.c.position >= first))
 
-    async def sessions(self) -> list[SessionId]:
-        """Every session that has an entry."""
+    async def latest(self) -> list[BookEntry]:
+        """The last entry of every session."""
+        newest = (
+            select(_ENTRIES.c.session, func.max(_ENTRIES.c.position).label("position"))
+            .group_by(_ENTRIES.c.session)
+            .subquery()
+        )
+        both = (_ENTRIES.c.session == newest.c.session) & (_ENTRIES.c.position == newest.c.position)
         async with self._database.read() as connection:
-            rows = await connection.execute(select(_ENTRIES.c.session).distinct())
-            return [SessionId(row.session) for row in rows]
+            rows = await connection.execute(select(_ENTRIES).join(newest, both))
+            return [_to_entry(row) for row in rows.mappings()]
 
     async def _select(self, condition: object) -> list[BookEntry]:
         query = select(_ENTRIES).where(condition).order_by(_ENTRIES.c.position)  # type: ignore[arg-type]

@@ -48,7 +48,8 @@ async def test_append__many_at_once__are_all_there_after_reopening(tmp_path: Pat
     assert await book.entries(SESSION, first=48) == entries[48:50]
     assert await book.entry(entries[3].receipt.request_id) == entries[3]
     assert await book.entry(b"\xff" * 32) is None
-    assert sorted(await book.sessions()) == [SESSION, other]
+    assert sorted(entry.receipt.session for entry in await book.latest()) == [SESSION, other]
+    assert {entry.position for entry in await book.latest()} == {0, 49}
     await database.close()
 
 

@@ -9,6 +9,7 @@ from tristrata.protocol import codec
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import Address
 from tristrata.protocol.receipt import Receipt
+from tristrata.protocol.terms import OpenSession
 from tristrata.protocol.units import Amount
 from tristrata.protocol.voucher import SignedVoucher, Voucher, make_splits, splits_hash
 
@@ -33,6 +34,11 @@ def test_voucher__any__round_trips_through_json(earned: dict[Address, Amount], s
     assert codec.voucher_from_json(codec.decode(codec.encode(codec.voucher_to_json(signed)))) == signed
 
 
+@given(strategies.open_sessions)
+def test_order__any__round_trips_through_json(order: OpenSession) -> None:
+    assert codec.order_from_json(codec.decode(codec.encode(codec.order_to_json(order)))) == order
+
+
 @given(strategies.receipts, st.data())
 def test_receipt_from_json__a_field_of_any_json__is_the_same_or_named(receipt: Receipt, data: st.DataObject) -> None:
     document = codec.receipt_to_json(receipt)
@@ -49,7 +55,7 @@ def test_receipt_from_json__a_field_of_any_json__is_the_same_or_named(receipt: R
 
 @pytest.mark.parametrize("value", [None, [], 1, "x", {}, {"session": "0x"}])
 def test_from_json__not_the_object__is_refused(value: Any) -> None:
-    for read in (codec.receipt_from_json, codec.voucher_from_json):
+    for read in (codec.receipt_from_json, codec.voucher_from_json, codec.order_from_json):
         with pytest.raises(InvalidValue, match="fields"):
             read(value)
 

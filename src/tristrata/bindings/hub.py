@@ -1,0 +1,156 @@
+"""A hub's contracts together: sessions, settlement, miners, models, and the asset they are paid in."""
+
+from typing import Any
+
+import msgspec
+
+from tristrata.bindings.contract import Contract, Event
+from tristrata.chains.evm import EvmChain
+from tristrata.chains.pool import Chains
+from tristrata.chains.writer import Inclusion, TransactionWriter
+from tristrata.config.manifest import Manifest
+from tristrata.config.network import Network
+from tristrata.protocol.ids import Address, Caip2, ChainRef, ModelId, SessionId
+from tristrata.protocol.receipt import Assurance
+from tristrata.protocol.signing import Domain
+from tristrata.protocol.terms import OpenSession, Terms
+from tristrata.protocol.units import Amount
+from tristrata.protocol.voucher import SignedVoucher, Split
+
+
+class SessionRecord(msgspec.Struct, frozen=True):
+    """A session as the hub keeps it. ``closing_at`` is 0 while nobody has asked to close it."""
+
+    owner: Address
+    terms: Terms
+    deposit: Amount
+    opened_at: int
+    closing_at: int
+    closed: bool
+
+
+class ChargeRecord(msgspec.Struct, frozen=True):
+    """What was charged of a session: in all, after how many receipts, how much on which UTC day, and to whom (hash)."""
+
+    cumulative: Amount
+    count: int
+    day: int
+    on_day: Amount
+    splits: bytes
+
+
+class MinerRecord(msgspec.Struct, frozen=True):
+    """A miner as the registry keeps it; ``exit_at`` is 0 while it stays."""
+
+    signing_key: Address
+    nats_key: bytes
+    hpke_key: bytes
+    slots: int
+    bond: Amount
+    exit_at: int
+    active: bool
+
+
+class OfferRecord(msgspec.Struct, frozen=True):
+    """A miner's offer for one model. Prices are base units per 1,000,000 tokens."""
+
+    prompt_price: int
+    output_price: int
+    active: bool
+
+
+class Hub:
+    """One hub: its contracts, and their reads and writes as typed values."""
+
+    def __init__(self, network: Network, manifest: Manifest, name: str, chain: EvmChain) -> None:
+        self.name = name
+        self.chain = chain
+        self.caip2: Caip2 = network.chains[name].caip2
+        self.ref: ChainRef = network.ref(name)
+        self.first_block = min(contract.block for contract in manifest.chains[self.caip2].values())
+
+        def contract(kind: str) -> Contract:
+            return Contract(kind, manifest.address(self.caip2, kind), chain)
+
+        self.asset = contract("TestDollar")
+        self.models = contract("ModelRegistry")
+        self.miners = contract("MinerRegistry")
+        self.sessions = contract("Sessions")
+        self.settlement = contract("Settlement")
+        self.sessions_domain = Domain(self.caip2, self.ref, self.sessions.address)
+        self.settlement_domain = Domain(self.caip2, self.ref, self.settlement.address)
+
+    async def session(self, session: SessionId, *, at: int) -> SessionRecord | None:
+        """The session's record at a block; `None` when there is none."""
+        owner, terms, deposit, opened_at, closing_at, closed = await self.sessions.read("session", session, at=at)
+        if not any(owner):
+            return None
+        return SessionRecord(owner, _terms(terms), Amount(deposit), opened_at, closing_at, closed)
+
+    async def charged(self, session: SessionId, *, at: int) -> ChargeRecord:
+        """What was charged of the session at a block."""
+        return ChargeRecord(*await self.settlement.read("charged", session, at=at))
+
+    async def miner(self, account: Address, *, at: int) -> MinerRecord:
+        """The miner's record at a block; not active for an account that is none."""
+        return MinerRecord(*await self.miners.read("miner", account, at=at))
+
+    async def offer(self, account: Address, model: ModelId, *, at: int) -> OfferRecord:
+        """The miner's offer for a model at a block."""
+        return OfferRecord(*await self.miners.read("offer_of", account, model, at=at))
+
+    async def balance(self, account: Address, *, at: int) -> Amount:
+        """What the account holds of the hub's asset."""
+        return Amount(await self.asset.read("balanceOf", account, at=at))
+
+    async def open_for(
+        self, writer: TransactionWriter, session: SessionId, order: OpenSession, signature: bytes, permit: Any
+    ) -> Inclusion:
+        """Carry an owner's signed order. ``permit`` has ``deadline`` and a 65-byte ``signature``."""
+        v, r, s = permit.signature[64], permit.signature[:32], permit.signature[32:64]
+        return await self.sessions.write(
+            writer,
+            f"open session {session.hex()}",
+            "open_for",
+            order.owner,
+            order.nonce,
+            order.deposit,
+            order.deadline,
+            msgspec.structs.astuple(order.terms),
+            signature,
+            permit.deadline,
+            v,
+            r,
+            s,
+        )
+
+    async def charge(self, writer: TransactionWriter, signed: SignedVoucher, previous: tuple[Split, ...]) -> Inclusion:
+        """Charge a session up to a voucher; ``previous`` are the splits of its last charge."""
+        voucher = signed.voucher
+        return await self.settlement.write(
+            writer,
+            f"charge session {voucher.session.hex()} up to receipt {voucher.count}",
+            "charge",
+            msgspec.structs.astuple(voucher),
+            [split.packed for split in signed.splits],
+            [split.packed for split in previous],
+            signed.signature,
+        )
+
+    async def events(self, first: int, last: int) -> list[Event]:
+        """Everything that happened to sessions, charges and miners in blocks ``first`` to ``last``, in order."""
+        contracts = (self.sessions, self.settlement, self.miners)
+        logs = await self.chain.logs([contract.address for contract in contracts], first, last)
+        found = (contract.event(log) for log in logs for contract in contracts)
+        return [event for event in found if event is not None]
+
+
+def open_hubs(network: Network, manifest: Manifest, chains: Chains) -> dict[Caip2, Hub]:
+    """Every hub of the network, by its chain's CAIP-2 name."""
+    hubs = (Hub(network, manifest, name, chains[name]) for name in network.roles.hubs)
+    return {hub.caip2: hub for hub in hubs}
+
+
+def _terms(values: tuple[Any, ...]) -> Terms:
+    terms = Terms(*values)
+    return msgspec.structs.replace(terms, assurance=Assurance(terms.assurance))

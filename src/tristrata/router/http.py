@@ -1,0 +1,133 @@
+"""What every part of the HTTP API shares: OpenAI's error envelope, bounded bodies, clients that leave."""
+
+import asyncio
+from collections.abc import Awaitable
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tristrata.chains.evm import ChainUnreachable
+from tristrata.chains.writer import TransactionReverted
+from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataError
+from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
+from tristrata.router.matching import NoCapacity
+from tristrata.router.serving import MinerLost, RequestUnanswerable
+from tristrata.router.sessions import ServedSession, ServedSessions, SessionUnknown
+from tristrata.storage.api_keys import ApiKeys
+
+MAX_BODY_BYTES = 1_048_576
+Result = TypeVar("Result")
+_log = structlog.get_logger()
+_STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
+    InvalidValue: (400, None),
+    InvalidSignature: (401, "invalid_signature"),
+    BudgetExhausted: (402, "insufficient_quota"),
+    SessionEnding: (402, "session_ending"),
+    SessionUnknown: (404, "session_not_found"),
+    ExposureReached: (429, "exposure_reached"),
+    NoCapacity: (503, "no_capacity"),
+    ChainUnreachable: (503, "chain_unreachable"),
+    MinerLost: (502, "miner_lost"),
+    TransactionReverted: (409, "refused_by_contract"),
+}
+
+
+class Refusal(Exception):
+    """An answer in OpenAI's error envelope."""
+
+    def __init__(self, status: int, code: str | None, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": envelope(status, code, message, parameter)}
+
+
+def refusal_of(error: TristrataError) -> Refusal:
+    """How an error of ours is told over HTTP."""
+    message = f"{error.message}. {error.remedy}" if error.remedy else error.message
+    if isinstance(error, RequestUnanswerable):
+        return Refusal(400, "context_length_exceeded", message, "messages")
+    status, code = next(
+        (found for kind, found in _STATUSES.items() if isinstance(error, kind)), (502, "answer_refused")
+    )
+    return Refusal(status, code, message)
+
+
+def envelope(status: int, code: str | None, message: str, parameter: str | None) -> dict[str, Any]:
+    """OpenAI's error object."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"message": message, "type": kind, "param": parameter, "code": code}
+
+
+def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(msgspec.json.encode(body), status, headers, "application/json")
+
+
+def authenticate(request: Request, keys: ApiKeys, sessions: ServedSessions) -> ServedSession:
+    """The session of the request's API key. Raises `Refusal` (401) or `SessionUnknown`."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise Refusal(401, "invalid_api_key", "no API key was given: send it as 'Authorization: Bearer …'")
+    session = keys.session(sha256(secret.encode()).digest())
+    if session is None:
+        raise Refusal(401, "invalid_api_key", "this API key is not known here, or was revoked")
+    return sessions.get(session)
+
+
+async def read_body(request: Request) -> bytes:
+    """The request's body. Raises `Refusal` (413) past 1 MiB."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise Refusal(413, "request_too_large", f"the body is longer than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+async def unless_gone(request: Request, work: Awaitable[Result]) -> Result:
+    """What ``work`` gives; it is cancelled when the client leaves first."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Refusal(499, "client_left", "the client closed the connection")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def on_refusal(_: Request, error: Exception) -> Response:
+    """Starlette's handler of `Refusal`."""
+    assert isinstance(error, Refusal)
+    headers = {"retry-after": "1"} if error.status in (429, 503) else {}
+    return json_response(error.body, status=error.status, headers=headers)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler of our own errors."""
+    assert isinstance(error, TristrataError)
+    return await on_refusal(request, refusal_of(error))
+
+
+async def on_unknown_url(request: Request, _: Exception) -> Response:
+    """Starlette's handler of 404 and 405."""
+    message = f"{request.method} {request.url.path} does not exist here"
+    return json_response({"error": envelope(404, "unknown_url", message, None)}, status=404)
+
+
+async def on_fault(request: Request, error: Exception) -> Response:
+    """Starlette's handler of what nobody foresaw: logged in full, told in one sentence."""
+    _log.error("request failed", path=request.url.path, exc_info=error)
+    message = "the router failed on this request; its log says why"
+    return json_response({"error": envelope(500, "internal_error", message, None)}, status=500)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

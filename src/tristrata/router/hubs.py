@@ -1,0 +1,119 @@
+"""The router's view of one hub: it follows the hub's events in the background, so that no request waits for a chain."""
+
+import asyncio
+import heapq
+
+import structlog
+from coincurve import PrivateKey
+
+from tristrata.bindings.contract import Event
+from tristrata.bindings.hub import Hub
+from tristrata.chains.evm import Level
+from tristrata.custody.session_keys import derive_session_key
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import Address, SessionId
+from tristrata.protocol.signing import address_of
+from tristrata.protocol.units import Amount, Timestamp
+from tristrata.protocol.voucher_book import ChargeSeen, DepositSeen, EndingSeen, VoucherBook, apply
+from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions, replay
+from tristrata.storage.receipt_book import ReceiptBook
+
+_POLL_SECONDS = 0.25
+_BLOCKS_AT_ONCE = 5_000
+_log = structlog.get_logger()
+
+
+class HubFollower:
+    """Keeps `ServedSessions` and one hub's `HubFacts` as the chain's soft blocks say.
+
+    A session is served if it names this router and the session key that ``master`` derives for it (managed custody).
+    """
+
+    def __init__(
+        self, hub: Hub, router: Address, master: bytes, sessions: ServedSessions, receipts: ReceiptBook
+    ) -> None:
+        self.hub = hub
+        self.facts = HubFacts(hub.caip2, hub.settlement_domain.separator, {})
+        self.managed_deposits = Amount(0)
+        self._router = router
+        self._master = master
+        self._sessions = sessions
+        self._receipts = receipts
+        self._next_block = hub.first_block
+        self._expiries: list[tuple[Timestamp, SessionId]] = []
+        self._lock = asyncio.Lock()
+
+    def session_key(self, session: SessionId) -> PrivateKey:
+        """The key that signs this session's vouchers."""
+        return derive_session_key(self._master, session)
+
+    async def run(self) -> None:
+        """Follow until cancelled; a chain that does not answer is asked again."""
+        while True:
+            try:
+                await self.catch_up()
+            except TristrataError as error:
+                _log.warning("hub not followed", hub=self.hub.name, reason=error.message)
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def catch_up(self) -> None:
+        """Take in everything up to the newest soft block."""
+        async with self._lock:
+            head = await self.hub.chain.block(Level.SOFT)
+            while self._next_block <= head.number:
+                last = min(head.number, self._next_block + _BLOCKS_AT_ONCE - 1)
+                events = await self.hub.events(self._next_block, last)
+                # Everything that can fail comes first, so that no event is taken in twice.
+                opened = {
+                    event.values["session_id"]: served
+                    for event in events
+                    if event.name == "Opened" and (served := await self._open(event, head.number)) is not None
+                }
+                for event in events:
+                    self._take(event, opened)
+                self._next_block = last + 1
+            self._end_expired(head.timestamp)
+
+    async def _open(self, event: Event, block: int) -> ServedSession | None:
+        session = SessionId(event.values["session_id"])
+        record = await self.hub.session(session, at=block)
+        key = self.session_key(session)
+        if record is None or record.terms.router != self._router:
+            return None
+        if record.terms.session_key != address_of(key.public_key):
+            return None  # its owner signs its own vouchers
+        book = VoucherBook(session=session, terms=record.terms, deposit=Amount(event.values["deposit"]))
+        return ServedSession(self.facts, record.owner, await replay(book, self._receipts), key)
+
+    def _take(self, event: Event, opened: dict[bytes, ServedSession]) -> None:
+        if event.name == "MinerRegistered":
+            self.facts.signing_keys[event.values["miner"]] = event.values["signing_key"]
+        elif event.name == "Opened" and (served := opened.get(event.values["session_id"])) is not None:
+            self._sessions.add(served)
+            heapq.heappush(self._expiries, (served.book.terms.expiry, served.book.session))
+            self.managed_deposits = Amount(self.managed_deposits + served.book.deposit)
+        elif event.name in ("ToppedUp", "CloseRequested", "Closed", "Charged"):
+            self._update(event, SessionId(event.values["session_id"]))
+
+    def _end_expired(self, now: Timestamp) -> None:
+        while self._expiries and self._expiries[0][0] <= now:
+            _, session = heapq.heappop(self._expiries)
+            served = self._sessions.get(session)
+            served.book, _ = apply(served.book, EndingSeen())
+
+    def _update(self, event: Event, session: SessionId) -> None:
+        served = self._sessions.find(session)
+        if served is None:
+            return
+        match event.name:
+            case "ToppedUp":
+                amount = event.values["amount"]
+                self.managed_deposits = Amount(self.managed_deposits + amount)
+                served.book, _ = apply(served.book, DepositSeen(Amount(served.book.deposit + amount)))
+            case "Charged":
+                served.book, _ = apply(served.book, ChargeSeen(Amount(event.values["cumulative"])))
+            case "CloseRequested":
+                served.book, _ = apply(served.book, EndingSeen())
+            case "Closed":
+                served.book, _ = apply(served.book, EndingSeen())
+                self.managed_deposits = Amount(self.managed_deposits - served.book.deposit)

@@ -1,0 +1,173 @@
+"""OpenAI's part of the HTTP API: models and chat completions, each answer with its receipt."""
+
+import base64
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from tristrata.protocol import codec
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import ModelId, show
+from tristrata.router.http import Refusal, authenticate, json_response, read_body, refusal_of, unless_gone
+from tristrata.router.requests import ChatCall, RequestInvalid, parse_chat
+from tristrata.router.serving import Began, Desk, Ended, Receipted, Served, Text
+from tristrata.router.sessions import ServedSessions
+from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.receipt_book import BookEntry
+
+RECEIPT_HEADER = "x-tristrata-receipt"
+RECEIPT_EVENT = "tristrata.receipt"
+REQUEST_ID_HEADER = "x-request-id"
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """A model that the router offers. ``context_length`` is in tokens."""
+
+    name: str
+    model_id: ModelId
+    context_length: int
+
+
+class OpenAiApi:
+    """Models and chat completions over a desk. Everything it needs is in memory."""
+
+    def __init__(self, desk: Desk, sessions: ServedSessions, keys: ApiKeys, models: list[ServedModel]) -> None:
+        self._desk = desk
+        self._sessions = sessions
+        self._keys = keys
+        self._models = {model.name: model for model in models}
+
+    @property
+    def routes(self) -> list[Route]:
+        """What is served here."""
+        return [
+            Route("/v1/models", self._list_models),
+            Route("/v1/models/{name:path}", self._model),
+            Route("/v1/chat/completions", self._chat, methods=["POST"]),
+        ]
+
+    async def _list_models(self, request: Request) -> Response:
+        authenticate(request, self._keys, self._sessions)
+        return json_response({"object": "list", "data": [_describe(model) for model in self._models.values()]})
+
+    async def _model(self, request: Request) -> Response:
+        authenticate(request, self._keys, self._sessions)
+        return json_response(_describe(self._find(request.path_params["name"])))
+
+    async def _chat(self, request: Request) -> Response:
+        session = authenticate(request, self._keys, self._sessions)
+        try:
+            call = parse_chat(await read_body(request))
+        except RequestInvalid as error:
+            raise Refusal(400, None, error.message, error.parameter) from error
+        model = self._find(call.model)
+        if session.book.terms.model_id != model.model_id:
+            raise Refusal(400, "wrong_model", f"this key's session is not for {model.name}", "model")
+        room = model.context_length // 2
+        answer = self._desk.serve(session, model.model_id, call.request, min(call.max_tokens or room, room))
+        first = await unless_gone(request, anext(answer))
+        assert isinstance(first, Began)
+        request_id = first.request_id.hex()
+        if not call.stream:
+            return await unless_gone(request, _complete(answer, request_id, call))
+        headers = {"cache-control": "no-cache", REQUEST_ID_HEADER: request_id}
+        return StreamingResponse(_stream(answer, request_id, call), media_type="text/event-stream", headers=headers)
+
+    def _find(self, name: str) -> ServedModel:
+        model = self._models.get(name)
+        if model is None:
+            known = ", ".join(self._models)
+            raise Refusal(404, "model_not_found", f"model {name!r} does not exist; there is {known}", "model")
+        return model
+
+
+def signed_receipt(entry: BookEntry) -> dict[str, Any]:
+    """A receipt as the API gives it away: its hub, its fields, the miner's signature."""
+    return {
+        "chain": entry.chain,
+        "receipt": codec.receipt_to_json(entry.receipt),
+        "signature": show(entry.signature),
+    }
+
+
+async def _stream(answer: AsyncGenerator[Served, None], request_id: str, call: ChatCall) -> AsyncIterator[bytes]:
+    head = {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": call.model,
+    }
+    role: dict[str, str] = {"role": "assistant"}
+    async with aclosing(answer):
+        try:
+            async for served in answer:
+                if isinstance(served, Text):
+                    yield _event({**head, "choices": [_choice(delta={**role, "content": served.text})]})
+                    role = {}
+                elif isinstance(served, Ended):
+                    reason = _openai_reason(served.finish_reason)
+                    yield _event({**head, "choices": [_choice(delta={}, finish_reason=reason)]})
+                    if call.include_usage:
+                        yield _event({**head, "choices": [], "usage": _usage(served)})
+                    yield b"data: [DONE]\n\n"
+                elif isinstance(served, Receipted):
+                    yield b"event: " + RECEIPT_EVENT.encode() + b"\n" + _event(signed_receipt(served.entry))
+        except TristrataError as error:
+            yield _event(refusal_of(error).body)
+
+
+async def _complete(answer: AsyncGenerator[Served, None], request_id: str, call: ChatCall) -> Response:
+    text: list[str] = []
+    ended: Ended | None = None
+    entry: BookEntry | None = None
+    async with aclosing(answer):
+        async for served in answer:
+            if isinstance(served, Text):
+                text.append(served.text)
+            elif isinstance(served, Ended):
+                ended = served
+            elif isinstance(served, Receipted):
+                entry = served.entry
+    assert ended is not None and entry is not None  # an answer that does not raise ends in a receipt
+    message = {"role": "assistant", "content": "".join(text), "refusal": None}
+    body = {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": call.model,
+        "choices": [_choice(message=message, finish_reason=_openai_reason(ended.finish_reason))],
+        "usage": _usage(ended),
+    }
+    signed = base64.urlsafe_b64encode(codec.encode(signed_receipt(entry))).rstrip(b"=").decode()
+    return json_response(body, headers={RECEIPT_HEADER: signed, REQUEST_ID_HEADER: request_id})
+
+
+def _choice(**fields: Any) -> dict[str, Any]:
+    return {"index": 0, "logprobs": None, "finish_reason": None, **fields}
+
+
+def _usage(ended: Ended) -> dict[str, int]:
+    total = ended.prompt_tokens + ended.output_tokens
+    return {
+        "prompt_tokens": ended.prompt_tokens,
+        "completion_tokens": ended.output_tokens,
+        "total_tokens": total,
+    }
+
+
+def _openai_reason(reason: str) -> str:
+    return reason if reason in ("stop", "length") else "stop"
+
+
+def _describe(model: ServedModel) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": 0, "owned_by": "tristrata"}
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(data) + b"\n\n"

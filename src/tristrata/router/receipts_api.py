@@ -1,0 +1,50 @@
+"""Receipts over HTTP: what a miner signed, the voucher that pays for it, and how far both have come."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tristrata.protocol import codec
+from tristrata.protocol.ids import RequestId, parse_bytes32, show
+from tristrata.router.http import Refusal, authenticate, json_response
+from tristrata.router.openai_api import signed_receipt
+from tristrata.router.sessions import ServedSession, ServedSessions
+from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.receipt_book import BookEntry, ReceiptBook
+
+
+class ReceiptsApi:
+    """The receipts of an API key's session."""
+
+    def __init__(self, sessions: ServedSessions, keys: ApiKeys, book: ReceiptBook) -> None:
+        self._sessions = sessions
+        self._keys = keys
+        self._book = book
+
+    @property
+    def routes(self) -> list[Route]:
+        """What is served here."""
+        return [Route("/v1/receipts/{request_id}", self._receipt)]
+
+    async def _receipt(self, request: Request) -> Response:
+        served = authenticate(request, self._keys, self._sessions)
+        request_id = RequestId(parse_bytes32(request.path_params["request_id"], "receipt id"))
+        entry = await self._book.entry(request_id)
+        if entry is None or entry.receipt.session != served.book.session:
+            raise Refusal(404, "receipt_not_found", f"this key's session has no receipt {show(request_id)}")
+        return json_response(_describe(entry, served))
+
+
+def _describe(entry: BookEntry, served: ServedSession) -> dict[str, Any]:
+    charged = served.book.charged >= entry.voucher.voucher.cumulative
+    return {
+        "object": "receipt",
+        "id": show(entry.receipt.request_id),
+        **signed_receipt(entry),
+        "salts": {"prompt": show(entry.prompt_salt), "output": show(entry.output_salt)},
+        "position": entry.position,
+        "voucher": codec.voucher_to_json(entry.voucher),
+        "stage": "charged" if charged else "vouchered",
+    }

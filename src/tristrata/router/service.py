@@ -1,0 +1,94 @@
+"""The router as a process: its chains, its fabric connection, its book, its API."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from tristrata.bindings.hub import open_hubs
+from tristrata.bindings.welcome import Welcome
+from tristrata.chains.pool import Chains
+from tristrata.chains.writer import TransactionWriter
+from tristrata.config.actor import ActorSettings
+from tristrata.config.network import Network
+from tristrata.custody.keystore import load_key, load_secret, read_password
+from tristrata.fabric.connection import ReplyInbox, connect
+from tristrata.inference.weights import PINNED
+from tristrata.protocol.signing import address_of
+from tristrata.protocol.units import Amount, BasisPoints
+from tristrata.router.accounts_api import AccountsApi, RouterRules
+from tristrata.router.app import create_app, serve
+from tristrata.router.hubs import HubFollower
+from tristrata.router.openai_api import OpenAiApi, ServedModel
+from tristrata.router.presence import Presence
+from tristrata.router.receipts_api import ReceiptsApi
+from tristrata.router.serving import Desk
+from tristrata.router.sessions import ServedSessions
+from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.database import Database
+from tristrata.storage.intents import Intents
+from tristrata.storage.receipt_book import ReceiptBook
+
+ROUTER, SESSION_MASTER, ROUTER_NATS = "router", "router-sessions", "router-nats"
+"""Keystores: the account that pays gas and earns, the master of managed session keys, the NATS seed."""
+
+
+async def run(settings: ActorSettings) -> None:
+    """Serve until cancelled."""
+    network, home = settings.network, settings.home
+    password = read_password(home.password_file)
+    key = load_key(home.keystore(ROUTER), password)
+    master = load_secret(home.keystore(SESSION_MASTER), password)
+    address = address_of(key.public_key)
+    async with AsyncExitStack() as stack:
+        chains = await stack.enter_async_context(Chains(network))
+        database = await Database.open(settings.database)
+        stack.push_async_callback(database.close)
+        connection = await connect(settings.fabric, load_secret(home.keystore(ROUTER_NATS), password), settings.name)
+        stack.push_async_callback(connection.close)
+        inbox, presence = ReplyInbox(connection, settings.name), Presence(connection)
+        await inbox.start()
+        await presence.start()
+
+        book, keys, sessions = ReceiptBook(database), await ApiKeys.open(database), ServedSessions()
+        followers = {
+            caip2: HubFollower(hub, address, master, sessions, book)
+            for caip2, hub in open_hubs(network, settings.manifest, chains).items()
+        }
+        await asyncio.gather(*(follower.catch_up() for follower in followers.values()))
+        welcome_chain = network.roles.onboarding[0]
+        welcome = Welcome(network, settings.manifest, welcome_chain, chains[welcome_chain])
+        intents = Intents(database)
+        written = [welcome.chain, *(follower.hub.chain for follower in followers.values())]
+        writers = {chain.caip2: TransactionWriter(chain, key, intents) for chain in written}
+        models = served_models(network)
+        desk = Desk(connection, inbox, presence, book, settings.name)
+        stack.push_async_callback(desk.drain)
+        rules = RouterRules(
+            address,
+            BasisPoints(network.parameters.router_bps),
+            Amount(network.parameters.unsecured_limit),
+            network.parameters.sponsored_per_day,
+            tuple(models),
+        )
+        accounts = AccountsApi(rules, welcome, followers, writers, sessions, keys)
+        chat = OpenAiApi(desk, sessions, keys, models)
+        receipts = ReceiptsApi(sessions, keys, book)
+
+        def health() -> dict[str, Any]:
+            return {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.statuses())}
+
+        address_parts = urlsplit(settings.router)
+        async with asyncio.TaskGroup() as group:
+            for follower in followers.values():
+                group.create_task(follower.run())
+            app = create_app([*chat.routes, *accounts.routes, *receipts.routes], health)
+            group.create_task(serve(app, address_parts.hostname or "127.0.0.1", address_parts.port or 80))
+
+
+def served_models(network: Network) -> list[ServedModel]:
+    """The models of the network file, with the ids that their pinned weights have."""
+    return [
+        ServedModel(name, PINNED[model.weights].model_id, model.context_length)
+        for name, model in network.models.items()
+    ]
