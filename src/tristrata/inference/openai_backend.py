@@ -19,6 +19,7 @@ MAX_EVENT_BYTES = 1_048_576
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=120)
 _FAILURES = (aiohttp.ClientError, LineTooLong, TimeoutError)
+_NOT_THE_REQUESTS_FAULT = (401, 403, 404, 408, 429)
 _SHOWN_CHARACTERS = 500
 _SHOWN_MODELS = 20
 
@@ -162,7 +163,7 @@ class OpenAiRuntime:
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> RequestRejected | BackendUnavailable:
         message = _error_in(await _read(response.content))
-        if 400 <= response.status < 500:
+        if 400 <= response.status < 500 and response.status not in _NOT_THE_REQUESTS_FAULT:
             return RequestRejected(f"the backend refuses the request ({response.status}): {message}")
         return self._broken(f"it answers {response.status}: {message}")
 

@@ -119,9 +119,13 @@ class MinerService:
     async def _answer(self, task: Task, message: Msg) -> None:
         loop: Any = asyncio.get_running_loop()
         started, tokens = loop.time(), 0
-        async for frame in self._worker.answer(task):
-            if isinstance(frame, Delta):
-                tokens += frame.tokens
-            await message.respond(encode(frame))
+        try:
+            async for frame in self._worker.answer(task):
+                if isinstance(frame, Delta):
+                    tokens += frame.tokens
+                await message.respond(encode(frame))
+        except Exception as error:  # whatever it was, the router must not wait for more
+            _log.exception("task failed", request=task.request_id.hex())
+            await message.respond(encode(Failure("internal", f"this miner failed: {type(error).__name__}")))
         if tokens:
             self._speed = tokens / max(loop.time() - started, 1e-3)

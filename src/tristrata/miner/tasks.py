@@ -11,7 +11,7 @@ from tristrata.fabric.frames import REQUEST_REJECTED, Accepted, Delta, Failure, 
 from tristrata.inference.runtime import ChatRequest, Done, InferenceError, RequestRejected, Runtime
 from tristrata.protocol import codec
 from tristrata.protocol.ids import Address, ModelId, RequestId, SessionId
-from tristrata.protocol.receipt import Assurance, Receipt, salted_hash
+from tristrata.protocol.receipt import Assurance, Receipt, most_output_tokens, salted_hash
 from tristrata.protocol.signing import digest, sign
 from tristrata.protocol.units import Milliseconds, cost_of
 
@@ -77,6 +77,8 @@ class Worker:
         yield Finish(done.finish_reason, codec.encode(codec.receipt_to_json(receipt)), signature)
 
     def _receipt(self, task: Task, rendered: str, text: str, done: Done, started_at: Milliseconds) -> Receipt:
+        # Some backends count tokens that nobody sees; no session pays for those.
+        output_tokens = min(done.output_tokens, most_output_tokens(text))
         return Receipt(
             session=SessionId(task.session),
             request_id=RequestId(task.request_id),
@@ -85,8 +87,8 @@ class Worker:
             prompt_hash=salted_hash(task.prompt_salt, rendered),
             output_hash=salted_hash(task.output_salt, text),
             prompt_tokens=done.prompt_tokens,
-            output_tokens=done.output_tokens,
-            price=cost_of(done.prompt_tokens, done.output_tokens, task.prompt_price, task.output_price),
+            output_tokens=output_tokens,
+            price=cost_of(done.prompt_tokens, output_tokens, task.prompt_price, task.output_price),
             started_at=started_at,
             finished_at=self._clock(),
             assurance=Assurance(task.assurance),

@@ -75,3 +75,8 @@ class Receipt(msgspec.Struct, frozen=True):
 def salted_hash(salt: bytes, text: str) -> bytes:
     """``keccak(salt ‖ UTF-8 text)``: commits to a prompt or an answer without showing it."""
     return keccak(salt + text.encode())
+
+
+def most_output_tokens(text: str) -> int:
+    """The most tokens that an answer may be billed for: a token is a byte or more, and one ends the answer unseen."""
+    return len(text.encode()) + 1

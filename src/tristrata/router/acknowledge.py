@@ -6,14 +6,11 @@ from coincurve import PrivateKey
 from tristrata.fabric.frames import Task
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address
-from tristrata.protocol.receipt import Receipt, salted_hash
+from tristrata.protocol.receipt import Receipt, most_output_tokens, salted_hash
 from tristrata.protocol.signing import digest, require_signer, sign
 from tristrata.protocol.units import cost_of
 from tristrata.protocol.voucher import SignedVoucher
 from tristrata.protocol.voucher_book import Acknowledge, VoucherBook, apply
-
-END_TOKEN = 1
-"""The token that ends an answer costs like any other and shows no text."""
 
 PROMPT_OVERHEAD_TOKENS = 256
 """What a chat template may add to a prompt; beyond one token a byte plus this, a miner overcounts."""
@@ -21,13 +18,6 @@ PROMPT_OVERHEAD_TOKENS = 256
 
 class ReceiptWrong(TristrataError):
     """A receipt that does not say what happened."""
-
-
-class Streamed(msgspec.Struct, frozen=True):
-    """What the router itself saw of an answer."""
-
-    text: str
-    tokens: int
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
@@ -44,10 +34,13 @@ def check_receipt(
     task: Task,
     miner: Address,
     signing_key: Address,
-    streamed: Streamed,
+    streamed: str,
     separator: bytes,
 ) -> None:
-    """Raise `ReceiptWrong`, or `InvalidSignature`, unless the receipt is for this task, signed, and not padded."""
+    """Raise `ReceiptWrong`, or `InvalidSignature`, unless the receipt is for this task, signed, and not padded.
+
+    ``streamed`` is the text that the router itself saw of the answer.
+    """
     wrong = _difference(receipt, task, miner, streamed)
     if wrong:
         raise ReceiptWrong(f"miner 0x{miner.hex()} sent a receipt with a wrong {wrong}")
@@ -61,7 +54,7 @@ def acknowledge(book: VoucherBook, receipt: Receipt, key: PrivateKey, separator:
     return Acknowledged(book, due.position, SignedVoucher(due.voucher, due.splits, signature))
 
 
-def _difference(receipt: Receipt, task: Task, miner: Address, streamed: Streamed) -> str:
+def _difference(receipt: Receipt, task: Task, miner: Address, streamed: str) -> str:
     expected = cost_of(receipt.prompt_tokens, receipt.output_tokens, task.prompt_price, task.output_price)
     most_prompt = len(task.body) + PROMPT_OVERHEAD_TOKENS
     rules = {
@@ -72,7 +65,7 @@ def _difference(receipt: Receipt, task: Task, miner: Address, streamed: Streamed
         "assurance": receipt.assurance == task.assurance,
         "price": receipt.price == expected,
         "number of prompt tokens": receipt.prompt_tokens <= most_prompt,
-        "number of output tokens": receipt.output_tokens <= streamed.tokens + END_TOKEN,
-        "output hash": receipt.output_hash == salted_hash(task.output_salt, streamed.text),
+        "number of output tokens": receipt.output_tokens <= most_output_tokens(streamed),
+        "output hash": receipt.output_hash == salted_hash(task.output_salt, streamed),
     }
     return next((rule for rule, holds in rules.items() if not holds), "")

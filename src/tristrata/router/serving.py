@@ -27,7 +27,7 @@ from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, ModelId, RequestId, show
 from tristrata.protocol.units import Milliseconds, cost_of
 from tristrata.protocol.voucher_book import Release, Reserve, apply
-from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, Streamed, acknowledge, check_receipt
+from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
 from tristrata.router.matching import Match, match
 from tristrata.router.presence import Presence
 from tristrata.router.sessions import ServedSession
@@ -178,7 +178,7 @@ class Desk:
         signing_key = hub.signing_keys.get(attempt.miner)
         if signing_key is None:
             raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
-        streamed = Streamed("".join(attempt.text), attempt.tokens)
+        streamed = "".join(attempt.text)
         check_receipt(receipt, signature, task, attempt.miner, signing_key, streamed, hub.separator)
         done = acknowledge(session.book, receipt, session.key, hub.separator)
         session.book, session.bound = done.book, attempt.miner
@@ -216,7 +216,6 @@ class _Attempt:
         self.miner = miner
         self.task = task
         self.text: list[str] = []
-        self.tokens = 0
         self.finish: Finish | None = None
         self.acknowledging: asyncio.Task[BookEntry] | None = None
         self.is_open = True
@@ -236,7 +235,7 @@ class _Attempt:
                 async with asyncio.timeout(_SILENCE_CHECK_SECONDS):
                     frame = await self._queue.get()
             except TimeoutError:
-                if self._presence.is_there(self.miner):
+                if self._presence.is_there(self.miner) and time.time_ns() // 1_000_000 < self.task.deadline:
                     continue
                 raise MinerLost(f"miner {show(self.miner)} is gone; nothing is owed for this answer") from None
             if frame is None:
@@ -248,7 +247,6 @@ class _Attempt:
                 return None
             if isinstance(frame, Delta):
                 self.text.append(frame.text)
-                self.tokens += frame.tokens
                 return Text(frame.text)
 
     def close(self) -> None:

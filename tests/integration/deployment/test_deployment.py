@@ -63,14 +63,14 @@ async def deployed(tmp_path: Path) -> AsyncIterator[Deployed]:
         for chain in chains.values():
             await fund(chain, address_of(OPERATOR.public_key))
         manifest_file = tmp_path / "manifest.json"
-        planned = plan(network, address_of(OPERATOR.public_key))
+        planned = plan(network, address_of(OPERATOR.public_key), address_of(OPERATOR.public_key))
         manifest = await apply(planned, network, writers, manifest_file)
         yield Deployed(network, chains, writers, manifest, manifest_file)
         await database.close()
 
 
 async def test_apply__twice__deploys_once_and_passes_the_check(deployed: Deployed) -> None:
-    planned = plan(deployed.network, address_of(OPERATOR.public_key))
+    planned = plan(deployed.network, address_of(OPERATOR.public_key), address_of(OPERATOR.public_key))
     again = await apply(planned, deployed.network, deployed.writers, deployed.manifest_file)
 
     assert again == deployed.manifest == read_manifest(deployed.manifest_file)

@@ -22,7 +22,7 @@ from tristrata.protocol.receipt import Receipt, salted_hash
 from tristrata.protocol.signing import Domain, address_of, digest, require_signer, sign
 from tristrata.protocol.units import Amount, share_of
 from tristrata.protocol.voucher_book import ReceiptRefused, Reserve, apply
-from tristrata.router.acknowledge import ReceiptWrong, Streamed, acknowledge, check_receipt
+from tristrata.router.acknowledge import ReceiptWrong, acknowledge, check_receipt
 
 HUB = eip155(31_339)
 SEPARATOR = Domain(HUB, chain_ref(HUB), Address(b"\x0c" * 20)).separator
@@ -66,9 +66,8 @@ def receipt_in(frame: Reply) -> tuple[Receipt, bytes, str]:
     return codec.receipt_from_json(codec.decode(frame.receipt)), frame.signature, frame.finish_reason
 
 
-def seen(frames: list[Reply]) -> Streamed:
-    deltas = [frame for frame in frames if isinstance(frame, Delta)]
-    return Streamed("".join(delta.text for delta in deltas), sum(delta.tokens for delta in deltas))
+def seen(frames: list[Reply]) -> str:
+    return "".join(frame.text for frame in frames if isinstance(frame, Delta))
 
 
 async def test_answer__real_model__ends_in_a_voucher_that_pays_miner_and_router(worker: Worker) -> None:
@@ -77,7 +76,7 @@ async def test_answer__real_model__ends_in_a_voucher_that_pays_miner_and_router(
     receipt, signature, reason = receipt_in(frames[-1])
 
     assert isinstance(frames[0], Accepted)
-    assert (seen(frames).text, reason) == ("The capital of Japan is Tokyo.", "stop")
+    assert (seen(frames), reason) == ("The capital of Japan is Tokyo.", "stop")
     check_receipt(receipt, signature, task, MINER, address_of(SIGNING_KEY.public_key), seen(frames), SEPARATOR)
 
     book, _ = apply(make_book(), Reserve(REQUEST, Amount(1_000)))
@@ -93,6 +92,15 @@ async def test_answer__real_model__ends_in_a_voucher_that_pays_miner_and_router(
     assert (done.position, done.book.in_flight) == (0, 0)
 
 
+async def test_answer__pieces_of_several_tokens__are_paid_as_counted(worker: Worker) -> None:
+    task = make_task("Repeat exactly: 日本語、日本語、日本語")
+    frames = await run(worker, task)
+    receipt, signature, _ = receipt_in(frames[-1])
+
+    assert receipt.output_tokens > sum(isinstance(frame, Delta) for frame in frames) + 1
+    check_receipt(receipt, signature, task, MINER, address_of(SIGNING_KEY.public_key), seen(frames), SEPARATOR)
+
+
 async def test_answer__cancelled__bills_what_was_streamed(worker: Worker) -> None:
     task = replace(make_task("Tell me a very long story."), max_output_tokens=1_000)
     frames: list[Reply] = []
@@ -103,7 +111,7 @@ async def test_answer__cancelled__bills_what_was_streamed(worker: Worker) -> Non
     receipt, signature, reason = receipt_in(frames[-1])
 
     assert reason == CANCELLED
-    assert receipt.output_tokens == seen(frames).tokens <= 4
+    assert receipt.output_tokens == sum(isinstance(frame, Delta) for frame in frames) <= 4
     assert receipt.prompt_tokens > 10
     check_receipt(receipt, signature, task, MINER, address_of(SIGNING_KEY.public_key), seen(frames), SEPARATOR)
 
@@ -125,13 +133,13 @@ async def test_answer__prompt_longer_than_the_context__fails_and_owes_nothing(wo
         ({"assurance": 1}, "assurance"),
         ({"price": Amount(10**9)}, "price"),
         ({"prompt_tokens": 10_000, "price": Amount(501)}, "prompt tokens"),
-        ({"output_tokens": 4, "price": Amount(2)}, "output tokens"),
+        ({"output_tokens": 5, "price": Amount(2)}, "output tokens"),
         ({"output_hash": bytes(32)}, "output hash"),
     ],
 )
 def test_check_receipt__miner_lies__is_named_and_unpaid(change: dict[str, Any], rule: str) -> None:
     task = make_task("hi")
-    streamed = Streamed("Hi!", 2)
+    streamed = "Hi!"
     honest = Receipt(
         session=SESSION,
         request_id=REQUEST,

@@ -1,0 +1,58 @@
+"""`tristrata`: its verbs, and what an error looks like.
+
+Exit codes: 0 done; 1 it could not be done, and standard error says why and what to do; 2 wrong usage; 130 interrupted.
+"""
+
+import sys
+
+import typer
+
+from tristrata.cli.actors import miner, relayer, router, settler
+from tristrata.cli.ask import ask
+from tristrata.cli.demo import demo
+from tristrata.cli.down import down
+from tristrata.cli.setup import setup
+from tristrata.cli.status import status
+from tristrata.cli.up import up
+from tristrata.protocol.errors import TristrataError
+
+app = typer.Typer(
+    help="Tristrata: an open network for AI inference on layered blockchains.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for verb in (demo, up, down, status, ask, miner, router, settler, relayer, setup):
+    app.command(verb.__name__)(verb)
+
+
+def main() -> None:
+    """Run one command; errors of ours become a sentence, what to do about it, and exit code 1."""
+    try:
+        app()
+    except TristrataError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BaseExceptionGroup as group:
+        ours = group.subgroup(TristrataError)
+        if ours is None:
+            raise
+        fail(_first(ours))
+
+
+def fail(error: TristrataError) -> None:
+    """Say what went wrong and what to do, and exit with code 1."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.remedy:
+        print(f"       {error.remedy}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _first(group: BaseExceptionGroup[TristrataError]) -> TristrataError:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, TristrataError)
+    return found

@@ -1,0 +1,149 @@
+"""An account on the network: registered on the Welcome Center, with sessions on the hubs, all by signature.
+
+Whom and what one signs for comes from the network file and the manifest, never from the router's word.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+
+import msgspec
+from coincurve import PrivateKey
+
+from tristrata.bindings.hub import Hub
+from tristrata.bindings.welcome import Welcome
+from tristrata.chains.evm import Level
+from tristrata.client.api import RouterApi, SessionOpened, Sponsored
+from tristrata.client.orders import (
+    Asset,
+    grant_for,
+    new_api_key,
+    sign_grant,
+    sign_order,
+    sign_permit,
+    sign_registration,
+)
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import Address, Caip2, ModelId, SessionId, parse_address, parse_bytes32
+from tristrata.protocol.receipt import Assurance
+from tristrata.protocol.signing import address_of
+from tristrata.protocol.terms import OpenSession, Registration, Role, Terms
+from tristrata.protocol.units import Amount, BasisPoints, PricePerMillion, Timestamp
+
+_SIGNATURE_SECONDS = 3_600
+_ARRIVAL_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+
+class RegistrationNotArrived(TristrataError):
+    """A registration was made on the Welcome Center but is not known on a hub."""
+
+
+class ModelUnknown(TristrataError):
+    """The router does not serve this model."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What a session may spend. Amounts are base units, prices base units per 1,000,000 tokens.
+
+    ``max_per_day`` is 0 for no limit; ``seconds`` is how long the session lives.
+    """
+
+    deposit: Amount
+    exposure_cap: Amount
+    max_prompt_price: PricePerMillion
+    max_output_price: PricePerMillion
+    max_per_day: Amount = Amount(0)
+    seconds: int = 30 * 86_400
+
+
+class NewSession(msgspec.Struct, frozen=True):
+    """A session that was opened now, and the API key that uses it; nobody else has that key."""
+
+    session: SessionId
+    api_key: str
+    opened: SessionOpened
+
+
+class Account:
+    """One owner's key at one router. ``welcome`` and ``hubs`` are the contracts that it signs for."""
+
+    def __init__(self, key: PrivateKey, router: RouterApi, welcome: Welcome, hubs: Mapping[Caip2, Hub]) -> None:
+        self._key = key
+        self._router = router
+        self._welcome = welcome
+        self._hubs = hubs
+        self.address: Address = address_of(key.public_key)
+
+    async def register(self, role: Role = Role.USER) -> Sponsored:
+        """Sign a registration and have the router, as sponsor, carry it to the Welcome Center."""
+        registration = Registration(self.address, role, _deadline())
+        signature = sign_registration(self._key, self._welcome.domain, registration)
+        return await self._router.register(registration, signature)
+
+    async def wait_until_known(self, hub: Hub) -> None:
+        """Wait until the registration has arrived on the hub. Raises `RegistrationNotArrived` after a minute."""
+        deadline = time.monotonic() + _ARRIVAL_SECONDS
+        while time.monotonic() < deadline:
+            head = (await hub.chain.block(Level.SOFT)).number
+            if await hub.sessions.read("registered", self.address, at=head):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise RegistrationNotArrived(
+            f"the registration on {self._welcome.name} has not arrived on {hub.name} within a minute",
+            remedy="see whether a relayer runs: tristrata status",
+        )
+
+    async def open_session(self, hub: Hub, model: str, budget: Budget) -> NewSession:
+        """Sign an order, a permit and an API-key grant, and have the router carry them. Raises `ModelUnknown`."""
+        router = await self._router.terms()
+        if model not in router.models:
+            known = ", ".join(router.models)
+            raise ModelUnknown(f"model {model!r} is not served by this router; it serves {known}")
+        nonce = secrets.randbits(64)
+        session, session_key = await self._router.session_key(hub.caip2, self.address, nonce)
+        terms = Terms(
+            session_key=session_key,
+            router=parse_address(router.address),
+            model_id=ModelId(parse_bytes32(router.models[model], "model id")),
+            assurance=Assurance.NONE,
+            replicas=1,
+            router_bps=BasisPoints(router.router_bps),
+            max_prompt_price=budget.max_prompt_price,
+            max_output_price=budget.max_output_price,
+            max_per_day=budget.max_per_day,
+            exposure_cap=budget.exposure_cap,
+            expiry=Timestamp(int(time.time()) + budget.seconds),
+        )
+        order = OpenSession(self.address, nonce, budget.deposit, _deadline(), terms)
+        signature = sign_order(self._key, hub.sessions_domain, order)
+        permit = sign_permit(
+            self._key,
+            await _asset(hub),
+            self.address,
+            hub.sessions.address,
+            order.deposit,
+            await self._permit_nonce(hub),
+            _deadline(),
+        )
+        opened = await self._router.open_session(hub.caip2, order, signature, permit)
+        api_key = new_api_key()
+        grant = grant_for(session, api_key, _deadline())
+        await self._router.grant_api_key(hub.caip2, grant, sign_grant(self._key, hub.sessions_domain, grant))
+        return NewSession(session, api_key, opened)
+
+    async def _permit_nonce(self, hub: Hub) -> int:
+        head = (await hub.chain.block(Level.SOFT)).number
+        return int(await hub.asset.read("nonces", self.address, at=head))
+
+
+async def _asset(hub: Hub) -> Asset:
+    """The asset's EIP-712 domain as the asset itself states it (EIP-5267)."""
+    head = (await hub.chain.block(Level.SOFT)).number
+    _, name, version, chain_id, contract, _, _ = await hub.asset.read("eip712Domain", at=head)
+    return Asset(chain_id, contract, name, version)
+
+
+def _deadline() -> Timestamp:
+    return Timestamp(int(time.time()) + _SIGNATURE_SECONDS)

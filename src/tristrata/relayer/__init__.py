@@ -1,0 +1,1 @@
+"""The relayer: carries messages from one chain of the network to another."""
