@@ -111,6 +111,13 @@ class EvmChain:
         """The runtime code of a contract; empty for an account."""
         return bytes.fromhex((await self.rpc("eth_getCode", show(address), hex(at)))[2:])
 
+    async def transactions(self, first: int, last: int) -> int:
+        """How many transactions are in blocks ``first`` to ``last``."""
+        counts = [
+            await self.rpc("eth_getBlockTransactionCountByNumber", hex(number)) for number in range(first, last + 1)
+        ]
+        return sum(int(found, 16) for found in counts)
+
     async def nonce(self, address: Address) -> int:
         """How many transactions of ``address`` are in blocks or pending."""
         return int(await self.rpc("eth_getTransactionCount", show(address), "pending"), 16)

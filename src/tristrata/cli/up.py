@@ -7,6 +7,8 @@ import typer
 from tristrata.cli.options import DEFAULT_NETWORK, NetworkName
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tristrata.config.home import NetworkHome
 
 
@@ -27,7 +29,7 @@ def up(
     if fresh and not is_running(home):
         _move_aside(home)
     if detach:
-        _start_detached(home)
+        _run_detached(home)
     else:
         _run(home)
 
@@ -74,13 +76,15 @@ async def _serve(home: "NetworkHome") -> None:
         await running.stop()
 
 
-def _start_detached(home: "NetworkHome") -> None:
-    import asyncio
+def start_detached(home: "NetworkHome") -> "Path":
+    """Start a supervisor that outlives this process, wait until the network is ready, and give its log.
+
+    Raises `AlreadyRunning`, or the supervisor's last words when it did not come up.
+    """
     import subprocess
     import sys
     import time
 
-    from tristrata.cli.status import describe, print_status
     from tristrata.devnet.running import AlreadyRunning, NotRunning, is_running, read_running
     from tristrata.protocol.errors import TristrataError
 
@@ -99,13 +103,21 @@ def _start_detached(home: "NetworkHome") -> None:
     while process.poll() is None:
         try:
             if read_running(home).is_ready:
-                print_status(asyncio.run(describe(home)))
-                print(f"It runs in the background (log: {log}). Stop it with: tristrata down")
-                return
+                return log
         except NotRunning:
             pass
         time.sleep(0.1)
     raise TristrataError(f"the network did not start:\n{log.read_text()[-2_000:]}", remedy="see the logs beside it")
+
+
+def _run_detached(home: "NetworkHome") -> None:
+    import asyncio
+
+    from tristrata.cli.status import describe, print_status
+
+    log = start_detached(home)
+    print_status(asyncio.run(describe(home)))
+    print(f"It runs in the background (log: {log}). Stop it with: tristrata down")
 
 
 def _move_aside(home: "NetworkHome") -> None:

@@ -3,8 +3,6 @@
 import re
 from typing import NewType
 
-from eth_abi.abi import encode
-
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.hashing import address_word, keccak, word
 
@@ -62,6 +60,8 @@ def session_id(hub: ChainRef, owner: Address, nonce: int) -> SessionId:
 
 def model_id(name: str, weights: bytes, tokenizer: bytes, template: bytes) -> ModelId:
     """The id of a model: its name and the digests of its weights, tokenizer and chat template (32 bytes each)."""
+    from eth_abi.abi import encode  # 0.2 s to import, which most commands need not wait for
+
     return ModelId(keccak(encode(["string", "bytes32", "bytes32", "bytes32"], [name, weights, tokenizer, template])))
 
 

@@ -46,5 +46,6 @@ def _describe(entry: BookEntry, served: ServedSession) -> dict[str, Any]:
         "salts": {"prompt": show(entry.prompt_salt), "output": show(entry.output_salt)},
         "position": entry.position,
         "voucher": codec.voucher_to_json(entry.voucher),
+        "vouchered_at": entry.appended_at,
         "stage": "charged" if charged else "vouchered",
     }

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from tristrata.bindings.artifacts import CONTRACTS
+from tristrata.cli.setup import setup
 from tristrata.config.paths import repository_root
 from tristrata.devnet.toolchain import SetupFailed, Step, anvil_path, contracts, node_packages, processor, weights
 from tristrata.inference.runtime import UnsupportedCpu
@@ -213,6 +214,24 @@ def test_missing_steps__nothing_brought__names_all_and_imports_nothing_slow(cach
     assert int(done.stdout.split()[0]) >= 3  # the chains' binary may be there already
     assert done.stdout.split()[1] == "[]"
     assert not cache.exists()
+
+
+@pytest.mark.usefixtures("small_model", "cache")
+def test_setup__nothing_brought__tells_each_step_then_that_all_is_done(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tristrata.devnet.toolchain.repository_root", lambda: repository)
+
+    setup()
+    finished = [line for line in capsys.readouterr().out.splitlines() if line.startswith("✓")]
+    assert [line.split(",")[0] for line in finished] == [
+        "✓ processor checked",
+        "✓ chains' binary installed",
+        "✓ model weights fetched",
+        "✓ contracts compiled",
+    ]
+    setup()
+    assert capsys.readouterr().out == "Everything is set up.\n"
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""What a tour looks like: answers as they stream, one line that climbs, and at the end the tree and the tables."""
+
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from tristrata.cli.tour.records import Answer, Milestone, Record, Step
+from tristrata.config.network import Network
+
+_LEVELS = ("signed", "vouchered", "charged")
+
+
+class TourScreen:
+    """A terminal shows the answer growing and the line climbing; anything else gets each line once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._text = ""
+        self._reached: dict[str, Milestone] = {}
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self._console.print(text)
+
+    def step(self, step: Step) -> None:
+        """A step is done."""
+        gas = f"{step.gas:>9,} gas" if step.gas else " " * 13
+        line = f"[green]✓[/green] {step.name:<24}{step.chain:<10}{gas} {step.seconds:>6.2f} s"
+        self._console.print(f"{line}  [dim]{step.detail}[/dim]" if step.detail else line)
+
+    def question(self, hub: str, prompt: str) -> None:
+        """A question goes out."""
+        self._text, self._reached = "", {}
+        self._console.print()
+        self._console.print(Text.assemble((f"{hub} ", "dim"), ("› ", "bold cyan"), (prompt, "bold")))
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=20, transient=True)
+            self._live.start()
+
+    def piece(self, text: str) -> None:
+        """A piece of its answer."""
+        self._text += text
+        self._refresh()
+
+    def milestone(self, milestone: Milestone) -> None:
+        """The answer's receipt has come further."""
+        self._reached[milestone.name] = milestone
+        self._refresh()
+
+    def answered(self, answer: Answer) -> None:
+        """The answer is complete, checked and charged."""
+        self.stop()
+        self._console.print(Text(answer.answer.strip()))
+        self._console.print(self._climb())
+
+    def stop(self) -> None:
+        """Leave the terminal as it was, also in the middle of an answer."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def picture(self, network: Network, record: Record) -> None:
+        """The tree of chains, and on each what the tour did there."""
+        self._console.print()
+        nodes: dict[str | None, Any] = {}
+        root: Tree | None = None
+        for name in sorted(network.chains, key=network.layer):
+            chain = network.chains[name]
+            title = Text.assemble((name, "bold"), (f"  L{network.layer(name)} {chain.stack.value}", "dim"))
+            node = nodes[chain.parent].add(title) if chain.parent else Tree(title, guide_style="cyan")
+            nodes[name] = node
+            root = root or node
+            for line in _events_on(name, network, record):
+                node.add(Text(line))
+        assert root is not None
+        self._console.print(root)
+
+    def tables(self, record: Record) -> None:
+        """What everything cost and how long it took."""
+        costs = Table(title="Costs", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for name, justify in (("step", "left"), ("chain", "left"), ("gas", "right"), ("seconds", "right")):
+            costs.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for step in record.steps:
+            costs.add_row(step.name, step.chain, f"{step.gas:,}" if step.gas else "–", f"{step.seconds:.2f}")
+        costs.add_row("all", "", f"{sum(step.gas for step in record.steps):,}", "", style="bold")
+
+        times = Table(title="Answers", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for name in ("answer", "first token", "whole", "tokens", "tokens/s", "tUSD", "transactions"):
+            times.add_column(name, justify="left" if name == "answer" else "right")
+        for number, task in enumerate(record.tasks, 1):
+            speed = task.output_tokens / task.seconds
+            price = int(task.receipt["receipt"]["price"]) / 10**6
+            first = f"{task.first_token_milliseconds:.0f} ms"
+            whole = f"{task.seconds:.2f} s"
+            times.add_row(
+                f"{number} on {task.hub}", first, whole, str(task.output_tokens), f"{speed:.0f}", f"{price:.6f}", "0"
+            )
+        self._console.print()
+        self._console.print(costs)
+        self._console.print()
+        self._console.print(times)
+
+    def commands(self, base_url: str, api_key: str, model: str, *, is_running: bool) -> None:
+        """Three commands to paste."""
+        first = "tristrata status" if is_running else "tristrata up"
+        body = (
+            f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "List five fruits."}}]}}'
+        )
+        curl = f"curl -N {base_url}/chat/completions -H 'Authorization: Bearer {api_key}' -d '{body}'"
+        self._console.print("\n[bold]Go on yourself[/bold]")
+        for command in (f".venv/bin/{first}", '.venv/bin/tristrata ask "List five fruits."', curl):
+            self._console.print(Text(f"  {command}"), soft_wrap=True)
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            room = max(3, self._console.height - 6)
+            wrapped = Text(self._text.lstrip()).wrap(self._console, self._console.width)
+            self._live.update(Group(*wrapped[-room:], self._climb()))
+
+    def _climb(self) -> Text:
+        line = Text("  ")
+        for number, name in enumerate(_LEVELS):
+            reached = self._reached.get(name)
+            line.append(" → " if number else "", "dim")
+            line.append(name, "green" if reached else "dim")
+            if reached:
+                gas = f", {reached.gas:,} gas" if reached.gas else ""
+                line.append(f" {reached.milliseconds:,} ms{gas}", "cyan")
+        return line
+
+
+def _events_on(name: str, network: Network, record: Record) -> list[str]:
+    gas = sum(step.gas for step in record.steps if step.chain == name)
+    tasks = [task for task in record.tasks if task.hub == name]
+    lines = []
+    if name in network.roles.onboarding:
+        lines.append(f"Welcome Center: a user registered by signature, {gas:,} gas")
+    if tasks:
+        miners = {task.receipt["receipt"]["miner"] for task in tasks}
+        answers = f"{len(tasks)} answer{'s' if len(tasks) > 1 else ''}"
+        price = sum(int(task.receipt["receipt"]["price"]) for task in tasks) / 10**6
+        lines.append(f"1 session, {answers} by {len(miners)} miner{'s' if len(miners) > 1 else ''}, {price:.6f} tUSD")
+        transactions = sum(task.transactions for task in tasks)
+        lines.append(f"{gas:,} gas; {transactions} transactions between a question and its last token")
+    if name == network.roles.security:
+        lines.append("the root of the tree; nothing is recorded here yet")
+    return lines
