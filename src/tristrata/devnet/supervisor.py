@@ -22,7 +22,9 @@ from tristrata.router.service import ROUTER_NATS
 
 _READY_SECONDS = 60.0
 _WATCH_SECONDS = 0.2
-_RESTART_SECONDS = (0.5, 30.0)
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_RUN_SECONDS = 60.0
 _LOG_LINES = 12
 _log = structlog.get_logger()
 Report = Callable[[str], None]
@@ -31,6 +33,27 @@ Report = Callable[[str], None]
 
 class ActorFailed(TristrataError):
     """An actor ended before the network was ready."""
+
+
+class _Pause:
+    """How long an actor that ended is left alone: longer each time, but for one that had run for a minute."""
+
+    def __init__(self) -> None:
+        self._seconds = _FIRST_PAUSE_SECONDS
+        self._until: float | None = None
+        self._restarted = 0.0
+
+    def is_over(self, now: float) -> bool:
+        """Asked again and again from the actor's end on; true once, when it is to be started again."""
+        if self._until is None:
+            if now - self._restarted > _RUN_SECONDS:
+                self._seconds = _FIRST_PAUSE_SECONDS
+            self._until = now + self._seconds
+            self._seconds = min(2 * self._seconds, _LONGEST_PAUSE_SECONDS)
+        if now < self._until:
+            return False
+        self._until, self._restarted = None, now
+        return True
 
 
 class EmbeddedNetwork:
@@ -63,8 +86,7 @@ class EmbeddedNetwork:
 
     async def watch(self) -> None:
         """Restart actors and the fabric when they end by themselves. Raises `ChainFailed` when a chain does."""
-        waits: dict[str, float] = {}
-        due: dict[str, float] = {}
+        pauses = {name: _Pause() for name in self._actors}
         while True:
             for chain in self._chains:
                 if chain.pid is None:
@@ -74,13 +96,8 @@ class EmbeddedNetwork:
                 await self._fabric.start()
                 self._write_running()
             for actor in self._actors.values():
-                if actor.is_alive:
-                    continue
-                if actor.name not in due:
-                    waits[actor.name] = min(2 * waits.get(actor.name, _RESTART_SECONDS[0] / 2), _RESTART_SECONDS[1])
-                    due[actor.name] = time.monotonic() + waits[actor.name]
-                    _log.warning("actor ended; it is started again", actor=actor.name, seconds=waits[actor.name])
-                elif time.monotonic() >= due.pop(actor.name):
+                if not actor.is_alive and pauses[actor.name].is_over(time.monotonic()):
+                    _log.warning("actor ended; starting it again", actor=actor.name)
                     await actor.start()
                     self._write_running()
             await asyncio.sleep(_WATCH_SECONDS)

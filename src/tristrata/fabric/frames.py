@@ -88,9 +88,13 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Status(Frame, frozen=True, tag=True, array_like=True):
-    """How a miner is. ``speed`` is measured output tokens a second, 0 before its first answer."""
+    """How a miner is. ``speed`` is measured output tokens a second, 0 before its first answer.
+
+    ``run`` is random at each start of the miner's process: another one means that what it was doing is lost.
+    """
 
     miner: bytes
+    run: bytes
     offers: tuple[Offer, ...]
     slots: int
     busy: int

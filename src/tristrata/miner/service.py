@@ -1,6 +1,7 @@
 """The miner as a process: registered on its hubs, connected to the fabric, answering."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,6 +41,7 @@ class MinerService:
         self._connection = connection
         self._worker = Worker(runtime, miner, key, separators)
         self._miner = miner
+        self._run = os.urandom(16)
         self._offers = {(offer.chain, offer.model_id): offer for offer in offers}
         self._slots = slots
         self._region = region
@@ -68,6 +70,7 @@ class MinerService:
         if self._connection.is_connected:
             status = Status(
                 miner=self._miner,
+                run=self._run,
                 offers=tuple(self._offers.values()),
                 slots=self._slots,
                 busy=len(self._running),

@@ -18,9 +18,10 @@ class NoCapacity(TristrataError):
 
 
 class Match(msgspec.Struct, frozen=True):
-    """The miner that answers, and at which prices."""
+    """The miner that answers, in which run of its process, and at which prices."""
 
     miner: Address
+    run: bytes
     offer: Offer
 
 
@@ -58,7 +59,7 @@ def match(
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "no miner is connected"
         raise NoCapacity(f"no_capacity: {why}", remedy="try again later, or raise the session's price ceilings")
     status, offer = min(fitting, key=lambda pair: (pair[0].miner != bound, _rank(*pair)))
-    return Match(Address(status.miner), offer)
+    return Match(Address(status.miner), status.run, offer)
 
 
 def _offer(status: Status, chain: Caip2, model: ModelId) -> Offer | None:

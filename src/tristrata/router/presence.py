@@ -33,10 +33,10 @@ class Presence:
         oldest = self._clock() - SILENCE_SECONDS
         return [status for heard, status in self._heard.values() if heard >= oldest]
 
-    def is_there(self, miner: Address) -> bool:
-        """Whether this miner was heard lately."""
-        heard, _ = self._heard.get(miner, (float("-inf"), None))
-        return heard >= self._clock() - SILENCE_SECONDS
+    def is_there(self, miner: Address, run: bytes) -> bool:
+        """Whether this run of the miner's process was heard lately."""
+        heard, status = self._heard.get(miner, (float("-inf"), None))
+        return status is not None and status.run == run and heard >= self._clock() - SILENCE_SECONDS
 
     async def _hear(self, message: Msg) -> None:
         try:

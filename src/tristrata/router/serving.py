@@ -34,6 +34,7 @@ from tristrata.router.sessions import ServedSession
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 _DEADLINE_SECONDS = 600
+_IDLE_SECONDS = 60
 _SILENCE_CHECK_SECONDS = 1.0
 _log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -149,7 +150,7 @@ class Desk:
             len(task.body) + PROMPT_OVERHEAD_TOKENS, max_output_tokens + 1, task.prompt_price, task.output_price
         )
         session.book, _ = apply(session.book, Reserve(RequestId(task.request_id), most))
-        return _Attempt(session, found.miner, task, self._inbox, self._presence)
+        return _Attempt(session, found, task, self._inbox, self._presence)
 
     async def _wind_up(self, attempt: "_Attempt") -> None:
         """The client is gone: stop the miner, and take its receipt for what it had streamed."""
@@ -209,11 +210,10 @@ class Desk:
 class _Attempt:
     """One request at one miner: what was reserved for it, and what has come back so far."""
 
-    def __init__(
-        self, session: ServedSession, miner: Address, task: Task, inbox: ReplyInbox, presence: Presence
-    ) -> None:
+    def __init__(self, session: ServedSession, found: Match, task: Task, inbox: ReplyInbox, presence: Presence) -> None:
         self.session = session
-        self.miner = miner
+        self.miner = found.miner
+        self._run = found.run
         self.task = task
         self.text: list[str] = []
         self.finish: Finish | None = None
@@ -230,12 +230,14 @@ class _Attempt:
 
     async def advance(self) -> Text | None:
         """The next piece; `None` at the end. Raises `MinerLost` or `RequestUnanswerable`."""
+        patience = _IDLE_SECONDS if self.text else _DEADLINE_SECONDS
+        waited_since = time.monotonic()
         while True:
             try:
                 async with asyncio.timeout(_SILENCE_CHECK_SECONDS):
                     frame = await self._queue.get()
             except TimeoutError:
-                if self._presence.is_there(self.miner) and time.time_ns() // 1_000_000 < self.task.deadline:
+                if self._presence.is_there(self.miner, self._run) and time.monotonic() - waited_since < patience:
                     continue
                 raise MinerLost(f"miner {show(self.miner)} is gone; nothing is owed for this answer") from None
             if frame is None:

@@ -9,8 +9,8 @@ from tristrata.router.matching import NoCapacity, match
 
 HUB = eip155(31_339)
 MODEL = b"\x02" * 32
-CHEAP = Status(MINERS[0], (Offer(HUB, MODEL, 10, 20),), 2, 0, "", 0.0, False)
-DEAR = Status(MINERS[1], (Offer(HUB, MODEL, 100, 200),), 2, 0, "", 0.0, False)
+CHEAP = Status(MINERS[0], b"run", (Offer(HUB, MODEL, 10, 20),), 2, 0, "", 0.0, False)
+DEAR = Status(MINERS[1], b"run", (Offer(HUB, MODEL, 100, 200),), 2, 0, "", 0.0, False)
 
 
 def test_match__two_fit__the_cheaper_answers() -> None:

@@ -104,12 +104,12 @@ class Guide:
         started = time.monotonic()
         first_block = (await hub.chain.block(Level.SOFT)).number
         sponsored = await account.register()
-        detail = f"{_short(account)} signed, the router as sponsor paid"
+        detail = f"{_short(account)}; a sponsor paid"
         self.took("register by signature", welcome.name, sponsored.gas, started, detail)
         started = time.monotonic()
         await account.wait_until_known(hub)
         gas = await _gas_of(hub, "Registered", "account", account.address, first_block)
-        self.took("carry the registration", hub.name, gas, started, "by the operator's key, until bridges exist")
+        self.took("carry the registration", hub.name, gas, started, "no bridge yet: the operator's own key carried it")
 
     async def _open_session(self, account: Account, hub: Hub) -> NewSession:
         settings = self._settings
@@ -119,7 +119,8 @@ class Guide:
         started = time.monotonic()
         session = await account.open_session(hub, next(iter(settings.network.models)), BUDGET)
         keep_api_key(settings.home.api_keys_file, hub.name, session.api_key, session.session)
-        detail = f"session 0x{session.session.hex()[:8]}…, deposit {BUDGET.deposit / 10**6:.2f} tUSD"
+        share = settings.network.parameters.router_bps / 100
+        detail = f"0x{session.session.hex()[:8]}…, {share:g} % to router"
         self.took("open a session", hub.name, session.opened.gas, started, detail)
         return session
 

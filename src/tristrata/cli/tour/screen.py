@@ -30,8 +30,10 @@ class TourScreen:
     def step(self, step: Step) -> None:
         """A step is done."""
         gas = f"{step.gas:>9,} gas" if step.gas else " " * 13
-        line = f"[green]✓[/green] {step.name:<24}{step.chain:<10}{gas} {step.seconds:>6.2f} s"
-        self._console.print(f"{line}  [dim]{step.detail}[/dim]" if step.detail else line)
+        line = f"[green]✓[/green] {step.name:<22} {step.chain:<9}{gas} {step.seconds:>6.2f} s"
+        room = self._console.width - len(Text.from_markup(line)) - 2
+        separator = "  " if len(step.detail) <= room else "\n    "
+        self._console.print(f"{line}{separator}[dim]{step.detail}[/dim]" if step.detail else line)
 
     def question(self, hub: str, prompt: str) -> None:
         """A question goes out."""

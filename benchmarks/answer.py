@@ -1,0 +1,28 @@
+"""The one answer that every path streams: 20 pieces at once, in OpenAI's chunks."""
+
+import json
+
+MODEL = "stub"
+PIECES = tuple(f" word{number:02}" for number in range(20))
+PROMPT_TOKENS = 12
+MESSAGES = [{"role": "user", "content": "Say twenty words, all at once."}]
+CONTENT_MARK = b'"content":'
+DONE_MARK = b"data: [DONE]\n\n"
+RECEIPT_MARK = b"event: tristrata.receipt\n"
+
+
+def request_body() -> bytes:
+    """The chat request, as JSON."""
+    return json.dumps({"model": MODEL, "messages": MESSAGES, "max_tokens": 64, "stream": True}).encode()
+
+
+def events() -> list[bytes]:
+    """The answer as server-sent events, as long as the router's own."""
+    head = {"id": "chatcmpl-" + "0" * 64, "object": "chat.completion.chunk", "created": 1_700_000_000, "model": MODEL}
+    deltas = [{"role": "assistant", "content": PIECES[0]}, *({"content": piece} for piece in PIECES[1:]), {}]
+    reasons = [None] * len(PIECES) + ["stop"]
+    chunks = [
+        {**head, "choices": [{"index": 0, "logprobs": None, "finish_reason": reason, "delta": delta}]}
+        for delta, reason in zip(deltas, reasons, strict=True)
+    ]
+    return [*(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n" for chunk in chunks), DONE_MARK]

@@ -1,0 +1,39 @@
+"""The floor: the least that a Python gateway can do. uvicorn, a raw ASGI function, aiohttp upstream; nothing is read.
+
+What has arrived from upstream is passed on as one piece, so 20 chunks that were sent at once are one or two writes.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import uvicorn
+
+from benchmarks.load import LOOPBACK
+
+
+async def run(port: int, upstream_port: int) -> None:
+    """Serve until cancelled, in front of the stub on ``upstream_port``."""
+    url = f"http://{LOOPBACK}:{upstream_port}/v1/chat/completions"
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+
+        async def app(
+            scope: dict[str, Any],
+            receive: Callable[[], Awaitable[dict[str, Any]]],
+            send: Callable[[dict[str, Any]], Awaitable[None]],
+        ) -> None:
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+            async with session.post(url, data=body, headers={"content-type": "application/json"}) as answer:
+                headers = [(b"content-type", b"text/event-stream")]
+                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                async for piece in answer.content.iter_any():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+
+        config = uvicorn.Config(app, host=LOOPBACK, port=port, log_level="warning", lifespan="off", server_header=False)  # type: ignore[arg-type]
+        await uvicorn.Server(config).serve()
