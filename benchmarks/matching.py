@@ -68,7 +68,18 @@ def _statuses(miners: int, models: int) -> list[Status]:
         )
         slots = chance.randrange(1, 17)
         busy, speed = chance.randrange(0, slots + 1), chance.uniform(0, 200)
-        statuses.append(Status(keccak(b"%d" % number)[:20], offers, slots, busy, "", speed, chance.random() < 0.01))
+        statuses.append(
+            Status(
+                miner=keccak(b"%d" % number)[:20],
+                run=b"",
+                offers=offers,
+                slots=slots,
+                busy=busy,
+                region="",
+                speed=speed,
+                draining=chance.random() < 0.01,
+            )
+        )
     return statuses
 
 

@@ -74,10 +74,14 @@ def _is_free(port: int) -> bool:
 async def _until_stopped(main: Coroutine[Any, Any, None], parent_sentinel: int | None) -> None:
     loop = asyncio.get_running_loop()
     service = asyncio.ensure_future(main)
+    stopping = asyncio.Event()
 
     def stop() -> None:
-        service.cancel()
-        loop.call_later(_LAST_RESORT_SECONDS, os._exit, 1)
+        # Once: a second cancellation would break into the cleaning up after the first.
+        if not stopping.is_set():
+            stopping.set()
+            service.cancel()
+            loop.call_later(_LAST_RESORT_SECONDS, os._exit, 1)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from tristrata.chains.writer import TransactionWriter
 from tristrata.client import RouterApi, RouterRefused
 from tristrata.client.checks import ReceiptBroken, check_answer
 from tristrata.client.orders import grant_for, sign_grant
+from tristrata.inference.embedded import EmbeddedRuntime
 from tristrata.protocol.ids import SessionId
 from tristrata.protocol.units import Amount, PricePerMillion, Timestamp
 from tristrata.protocol.voucher import SignedVoucher
@@ -315,28 +315,31 @@ class TestSupervisor:
 
 class TestMiners:
     async def test_miner__with_an_openai_backend__joins_registers_and_answers(
-        self, network: CliNetwork, customer: Customer
+        self, network: CliNetwork, customer: Customer, smollm2: Path
     ) -> None:
-        """Its backend is the router itself: an OpenAI-compatible server that runs here."""
-        status = network.status()
-        arguments = ("miner", "cheap", "--backend", "openai", "--url", status["base_url"], "--output-price", "1")
-        environment = {**network.environment, "TRISTRATA_BACKEND_API_KEY": status["api_key"]}
-        miner = subprocess.Popen(
-            ["python", "-m", "tristrata", *arguments, "--prompt-price", "1"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        backend = EmbeddedRuntime(smollm2, slots=2)  # llama.cpp's own server speaks OpenAI's protocol
+        await backend.start()
+        url = f"{backend._server.listening_address}/v1"
+        prices = ("--prompt-price", "1", "--output-price", "1")
+        backend_model = ("--backend-model", str(smollm2))
+        miner = network.start("miner", "cheap", "--backend", "openai", "--url", url, *backend_model, *prices)
         try:
-            budget = {"max_output_price": PricePerMillion(1), "max_prompt_price": PricePerMillion(1)}
-            client = customer.client(await customer.open(**budget))
-            answer = await _until_answered(client)
+            ceilings = {"max_output_price": PricePerMillion(1), "max_prompt_price": PricePerMillion(1)}
+            answer = await _until_answered(customer.client(await customer.open(**ceilings)))
             assert answer.choices[0].message.content == "The capital of Japan is Tokyo."
         finally:
             miner.send_signal(signal.SIGINT)
             output, _ = miner.communicate(timeout=30)
+            await backend.close()
         assert miner.returncode == 0, output
+
+    def test_miner__unknown_and_without_a_usable_backend__says_what_is_wrong(self, network: CliNetwork) -> None:
+        without_url = network.run("miner", "new", "--backend", "openai")
+        assert without_url.returncode == 1
+        assert "url must be given" in without_url.stderr
+        other_model = network.run("miner", "new", "--model", "gpt-4o")
+        assert other_model.returncode == 1
+        assert "'gpt-4o' is not in the network" in other_model.stderr
 
 
 async def _until_answered(client: openai.AsyncOpenAI) -> Any:
