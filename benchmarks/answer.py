@@ -6,14 +6,18 @@ MODEL = "stub"
 PIECES = tuple(f" word{number:02}" for number in range(20))
 PROMPT_TOKENS = 12
 MESSAGES = [{"role": "user", "content": "Say twenty words, all at once."}]
+AHEAD_SEED, AHEAD_SECONDS = 1, 0.003
+"""A request with this seed gets its first piece so long before the others, as from a model that is still computing."""
+
 CONTENT_MARK = b'"content":'
 DONE_MARK = b"data: [DONE]\n\n"
 RECEIPT_MARK = b"event: tristrata.receipt\n"
 
 
-def request_body() -> bytes:
-    """The chat request, as JSON."""
-    return json.dumps({"model": MODEL, "messages": MESSAGES, "max_tokens": 64, "stream": True}).encode()
+def request_body(*, ahead: bool) -> bytes:
+    """The chat request, as JSON; ``ahead`` asks the stub model to pause after its first piece."""
+    request = {"model": MODEL, "messages": MESSAGES, "max_tokens": 64, "stream": True}
+    return json.dumps({**request, "seed": AHEAD_SEED} if ahead else request).encode()
 
 
 def events() -> list[bytes]:

@@ -14,12 +14,16 @@ _PATIENCE_SECONDS = 15.0
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where to ask. ``keys`` are the API keys of the connections, in turn; ``receipts``: each answer must have one."""
+    """Where to ask. ``keys`` are the API keys of the connections, in turn.
+
+    ``receipts``: each answer must have one. ``ahead``: the first piece is to come before the others.
+    """
 
     name: str
     port: int
     keys: tuple[str, ...] = ("none",)
     receipts: bool = False
+    ahead: bool = False
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -70,7 +74,7 @@ class _Asker(asyncio.Protocol):
     def __init__(self, target: Target, number: int, load: Load, deadline: float) -> None:
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._target = target
-        self._request = _request(target.keys[number % len(target.keys)])
+        self._request = _request(target.keys[number % len(target.keys)], ahead=target.ahead)
         self._load = load
         self._deadline = deadline
         self._transport: asyncio.Transport | None = None
@@ -128,8 +132,8 @@ class _Asker(asyncio.Protocol):
             self.finished.set_exception(BenchmarkFailed(f"{self._target.name} gave no whole answer, but: {text!r}"))
 
 
-def _request(key: str) -> bytes:
-    body = request_body()
+def _request(key: str, *, ahead: bool) -> bytes:
+    body = request_body(ahead=ahead)
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\n"
         f"host: {LOOPBACK}\r\nauthorization: Bearer {key}\r\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from coincurve import PrivateKey
 
-from benchmarks.answer import MODEL, PIECES, PROMPT_TOKENS
+from benchmarks.answer import AHEAD_SECONDS, AHEAD_SEED, MODEL, PIECES, PROMPT_TOKENS
 from benchmarks.children import child, free_port
 from benchmarks.load import LOOPBACK, Target
 from benchmarks.stats import BenchmarkFailed
@@ -157,8 +157,11 @@ class StubRuntime:
         return PROMPT_TOKENS
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """The pieces, without a pause."""
-        for piece in PIECES:
+        """The pieces, without a pause but the one that is asked for."""
+        yield TextPiece(PIECES[0], 1)
+        if request.get("seed") == AHEAD_SEED:
+            await asyncio.sleep(AHEAD_SECONDS)
+        for piece in PIECES[1:]:
             yield TextPiece(piece, 1)
         yield Done("stop", PROMPT_TOKENS, len(PIECES))
 
