@@ -51,15 +51,14 @@ demo: setup  ## See it work: make demo PROMPT="…" ARGS="--json out.json --keep
 	@$(BIN)/tristrata demo $(ARGS) $${PROMPT:+-- "$$PROMPT"}
 
 test: setup  ## All tests that need nothing but this repository
-	@$(BIN)/python -m pytest -q -m "not system and not long"
+	@$(BIN)/python -m pytest -q -m "not system"
 
-test-system: setup  ## Tests that need Debian packages
+test-system: setup  ## Tests that need Debian packages: tmux, curl
 	@$(BIN)/python -m pytest -q -m system; code=$$?; \
 	test $$code -ne 5 || echo "No test is marked 'system': nothing was tested."; exit $$code
 
-test-long: setup  ## Long-running searches
-	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -m long; code=$$?; \
-	test $$code -ne 5 || echo "No test is marked 'long': nothing was tested."; exit $$code
+test-long: setup  ## The property tests again, with 2,000 random examples each
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q --timeout 900 tests/unit/protocol tests/contracts
 
 lint: setup  ## Style, types, layers
 	@$(BIN)/ruff check .

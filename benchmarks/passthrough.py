@@ -11,17 +11,16 @@ import uvicorn
 
 from benchmarks.load import LOOPBACK
 
+_Message = dict[str, Any]
+
 
 async def run(port: int, upstream_port: int) -> None:
     """Serve until cancelled, in front of the stub on ``upstream_port``."""
     url = f"http://{LOOPBACK}:{upstream_port}/v1/chat/completions"
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as session:
 
         async def app(
-            scope: dict[str, Any],
-            receive: Callable[[], Awaitable[dict[str, Any]]],
-            send: Callable[[dict[str, Any]], Awaitable[None]],
+            _: _Message, receive: Callable[[], Awaitable[_Message]], send: Callable[[_Message], Awaitable[None]]
         ) -> None:
             body, more = b"", True
             while more:
@@ -35,5 +34,5 @@ async def run(port: int, upstream_port: int) -> None:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
 
-        config = uvicorn.Config(app, host=LOOPBACK, port=port, log_level="warning", lifespan="off", server_header=False)  # type: ignore[arg-type]
-        await uvicorn.Server(config).serve()
+        options: _Message = {"log_level": "warning", "lifespan": "off", "server_header": False}
+        await uvicorn.Server(uvicorn.Config(app, host=LOOPBACK, port=port, **options)).serve()

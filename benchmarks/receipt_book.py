@@ -29,7 +29,7 @@ class _Plan(msgspec.Struct, frozen=True):
 
 async def measure(*, quick: bool) -> Section:
     """Append until the time of each round is over, to a new book each time."""
-    plan = _Plan(1, 0.3, 500) if quick else _Plan(3, 1.5, 8_000)
+    plan = _Plan(1, 0.3, 500) if quick else _Plan(5, 0.6, 8_000)
     entries = _entries(plan.entries)
     rates: dict[str, list[float]] = {"bare write and fsync of 4 KiB": []}
     with tempfile.TemporaryDirectory(prefix="tristrata-bench-") as folder:
@@ -110,6 +110,6 @@ def _fsyncs(path: Path, seconds: float) -> float:
 
 _BODY = """\
 Appends of one receipt and its voucher, each on disk before it counts (SQLite, WAL, `synchronous=FULL`); those that wait
-together share a transaction. Median (lowest – highest) of {rounds} rounds of {seconds} s; afterwards the book held them all.
+together share a transaction. Median (lowest – highest) of {rounds} rounds of {seconds} s; the book held them all after.
 
 {rows}"""

@@ -7,7 +7,7 @@ import msgspec
 
 from benchmarks.stats import Spread
 
-_WIDTH, _LABELS, _RIGHT, _ROW, _TOP = 760, 230, 190, 34, 44
+_WIDTH, _LABELS, _RIGHT, _ROW, _TOP = 760, 200, 230, 34, 44
 _FONT = "font-family='system-ui, sans-serif' font-size='13'"
 _COLOURS = {"stub": "#9aa5b1", "pass-through": "#5b8db8", "router": "#d9822b"}
 _OTHER_COLOUR = "#5b8db8"
