@@ -83,21 +83,22 @@ async def _demo(home: "NetworkHome", console: "Console", prompt: str, keep: bool
             await guide.run((prompt,) if prompt else PROMPTS)
         finally:
             screen.stop()
-        _finish(guide, screen, home, is_running=was_running or keep)
+        _finish(guide, screen, home, is_running=was_running or keep, hide_key=console.record)
         outcome.append(guide.record)
     if not was_running and not keep:
         screen.say("\n[dim]Everything this command started is stopped; its state is kept for the next start.[/dim]")
 
 
-def _finish(guide: "Guide", screen: "TourScreen", home: "NetworkHome", *, is_running: bool) -> None:
+def _finish(guide: "Guide", screen: "TourScreen", home: "NetworkHome", *, is_running: bool, hide_key: bool) -> None:
     from tristrata.config.network import read_network
     from tristrata.custody.api_keys import read_api_keys
 
     network = read_network(home.network_file)
     screen.picture(network, guide.record)
     screen.tables(guide.record)
-    key = read_api_keys(home.api_keys_file)[network.roles.orchestration[0]]
-    screen.commands(f"{network.router}/v1", key.api_key, next(iter(network.models)), is_running=is_running)
+    key = read_api_keys(home.api_keys_file)[network.roles.orchestration[0]].api_key
+    shown = "sk-tri-…" if hide_key else key  # a picture is made to be shown around
+    screen.commands(f"{network.router}/v1", shown, next(iter(network.models)), is_running=is_running)
 
 
 @asynccontextmanager
