@@ -224,7 +224,7 @@ class TestFailures:
     ) -> None:
         session = await customer.open()
         client = customer.client(session)
-        await ask(client)
+        first = await ask(client)
         stream = await ask(client, messages=STORY, max_tokens=1_000, stream=True)
         await anext(aiter(stream))
         miners = [network.status()["processes"][name] for name in ("miner-1", "miner-2")]
@@ -234,26 +234,28 @@ class TestFailures:
         with pytest.raises(openai.APIError, match="nothing is owed"):
             async for _ in stream:
                 pass
-        assert (await _until_answered(client)).choices[0].message.content == "The capital of Japan is Tokyo."
+        last = await _until_answered(client)
+        assert last.choices[0].message.content == "The capital of Japan is Tokyo."
         async with RouterApi(customer.settings.router, session.api_key) as api:
             state = await api.session(session.session)
-        assert (state["receipts"], state["cumulative"], state["in_flight"]) == (2, "8", "0")
+            owed = await _prices(api, first, last)
+        assert (state["receipts"], int(state["cumulative"]), state["in_flight"]) == (2, owed, "0")
 
     async def test_router__killed__comes_back_with_every_voucher_and_goes_on(
         self, network: CliNetwork, customer: Customer
     ) -> None:
         session = await customer.open()
         client = customer.client(session)
-        for _ in range(2):
-            await ask(client)
+        answers = [await ask(client) for _ in range(2)]
         before = network.status()["processes"]["router"]
         os.kill(before, signal.SIGKILL)
 
-        await _until_answered(client)
+        answers.append(await _until_answered(client))
         assert network.status()["processes"]["router"] != before
         async with RouterApi(customer.settings.router, session.api_key) as api:
             state = await api.session(session.session)
-        assert (state["receipts"], state["cumulative"]) == (3, "12")
+            owed = await _prices(api, *answers)
+        assert (state["receipts"], int(state["cumulative"])) == (3, owed)
 
     async def test_fabric__killed__router_and_miners_come_back(self, network: CliNetwork, customer: Customer) -> None:
         client = customer.client(await customer.open())
@@ -350,6 +352,12 @@ async def _until_answered(client: openai.AsyncOpenAI) -> Any:
                 return await ask(client)
             except (openai.InternalServerError, openai.APIConnectionError, openai.APIStatusError):
                 await _a_moment()
+
+
+async def _prices(api: RouterApi, *answers: Any) -> int:
+    """What the receipts of these answers ask for together."""
+    documents = [await api.receipt(answer.id.removeprefix("chatcmpl-")) for answer in answers]
+    return sum(int(document["receipt"]["price"]) for document in documents)
 
 
 async def _top_up(customer: Customer, session: SessionId, amount: Amount) -> None:

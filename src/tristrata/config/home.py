@@ -65,6 +65,16 @@ class NetworkHome:
         """The NATS server's configuration and port."""
         return self.folder / "fabric"
 
+    @property
+    def content(self) -> Path:
+        """The content store: epochs' receipts by their digest."""
+        return self.folder / "content"
+
+    @property
+    def bulletin(self) -> Path:
+        """Proposed epochs and validators' signatures."""
+        return self.folder / "bulletin"
+
     def chain(self, name: str) -> Path:
         """A chain's saved state."""
         return self.folder / "chains" / name
