@@ -54,18 +54,25 @@ def _digest(struct_hash: bytes32) -> bytes32:
 @view
 def _require_signer(struct_hash: bytes32, signature: Bytes[65], signer: address):
     """
-    @dev Reverts with `WrongSigner` unless `signer` signed, with a low s value. By hand, because snekmate's `ecdsa`
-         reverts with strings where we name the error.
+    @dev Reverts with `WrongSigner` unless `signer` signed.
     """
-    recovered: address = empty(address)
-    if len(signature) == 65:
-        s: uint256 = extract32(signature, 32, output_type=uint256)
-        if s <= _HALF_ORDER:
-            recovered = ecrecover(
-                self._digest(struct_hash),
-                convert(slice(signature, 64, 1), uint8),
-                extract32(signature, 0, output_type=uint256),
-                s,
-            )
+    recovered: address = self._recover(self._digest(struct_hash), signature)
     if recovered == empty(address) or recovered != signer:
         raw_revert(abi_encode(signer, recovered, method_id=method_id("WrongSigner(address,address)")))
+
+
+@internal
+@pure
+def _recover(digest: bytes32, signature: Bytes[65]) -> address:
+    """
+    @dev Who signed `digest`; the zero address for a signature that is malformed or malleable (high s). By hand,
+         because snekmate's `ecdsa` reverts with strings where we name the error.
+    """
+    if len(signature) != 65:
+        return empty(address)
+    s: uint256 = extract32(signature, 32, output_type=uint256)
+    if s > _HALF_ORDER:
+        return empty(address)
+    return ecrecover(
+        digest, convert(slice(signature, 64, 1), uint8), extract32(signature, 0, output_type=uint256), s
+    )

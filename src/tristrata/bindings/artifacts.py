@@ -23,6 +23,10 @@ from tristrata.protocol.hashing import keccak
 CONTRACTS = {
     "TestDollar": "testing/TestDollar.vy",
     "Welcome": "onboarding/Welcome.vy",
+    "StakeToken": "security/StakeToken.vy",
+    "ValidatorSet": "security/ValidatorSet.vy",
+    "CheckpointLedger": "security/CheckpointLedger.vy",
+    "Outbox": "messaging/Outbox.vy",
     "ModelRegistry": "orchestration/ModelRegistry.vy",
     "MinerRegistry": "orchestration/MinerRegistry.vy",
     "Sessions": "orchestration/Sessions.vy",

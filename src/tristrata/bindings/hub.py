@@ -1,5 +1,7 @@
 """A hub's contracts together: sessions, settlement, miners, models, and the asset they are paid in."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +12,8 @@ from tristrata.chains.pool import Chains
 from tristrata.chains.writer import Inclusion, TransactionWriter
 from tristrata.config.manifest import Manifest
 from tristrata.config.network import Network
+from tristrata.protocol.attestation import Epoch
+from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, Caip2, ChainRef, ModelId, SessionId
 from tristrata.protocol.receipt import Assurance
 from tristrata.protocol.signing import Domain
@@ -77,8 +81,10 @@ class Hub:
         self.miners = contract("MinerRegistry")
         self.sessions = contract("Sessions")
         self.settlement = contract("Settlement")
+        self.outbox = contract("Outbox")
         self.sessions_domain = Domain(self.caip2, self.ref, self.sessions.address)
         self.settlement_domain = Domain(self.caip2, self.ref, self.settlement.address)
+        self.outbox_domain = Domain(self.caip2, self.ref, self.outbox.address)
 
     async def session(self, session: SessionId, *, at: int) -> SessionRecord | None:
         """The session's record at a block; `None` when there is none."""
@@ -137,12 +143,62 @@ class Hub:
             signed.signature,
         )
 
+    async def settle(
+        self,
+        writer: TransactionWriter,
+        charges: Sequence[tuple[SignedVoucher, tuple[Split, ...]]],
+        epoch: Epoch,
+        signatures: Sequence[bytes],
+    ) -> Inclusion:
+        """Charge sessions, each with the splits of its last charge, and seal an epoch, in one transaction."""
+        calls = [
+            (
+                msgspec.structs.astuple(signed.voucher),
+                [split.packed for split in signed.splits],
+                [split.packed for split in previous],
+                signed.signature,
+            )
+            for signed, previous in charges
+        ]
+        # What it charges is a part of the purpose: another list of charges is another transaction.
+        charged = keccak(b"".join(signed.signature for signed, _ in charges))[:4].hex()
+        return await self.settlement.write(
+            writer,
+            f"settle epoch {epoch.epoch} {epoch.struct_hash[:8].hex()} charging {charged}",
+            "settle",
+            calls,
+            epoch.epoch,
+            epoch.block_number,
+            epoch.receipts_root,
+            epoch.payouts_root,
+            epoch.content,
+            list(signatures),
+        )
+
+    async def quorum_of(self, signatures: Mapping[Address, bytes], *, at: int) -> tuple[bytes, ...]:
+        """Of these signatures by signer, those of the hub's current validators in order; empty without a quorum."""
+        return await quorum_of(self.outbox, signatures, at=at)
+
     async def events(self, first: int, last: int) -> list[Event]:
-        """Everything that happened to sessions, charges and miners in blocks ``first`` to ``last``, in order."""
-        contracts = (self.sessions, self.settlement, self.miners)
+        """Everything that happened on the hub in blocks ``first`` to ``last``, in order."""
+        contracts = (self.sessions, self.settlement, self.miners, self.outbox)
         logs = await self.chain.logs([contract.address for contract in contracts], first, last)
         found = (contract.event(log) for log in logs for contract in contracts)
         return [event for event in found if event is not None]
+
+
+async def quorum_of(validators: Contract, signatures: Mapping[Address, bytes], *, at: int) -> tuple[bytes, ...]:
+    """Of these signatures by signer, those that the current set of ``validators`` counts, in order of signer.
+
+    Empty unless they weigh two thirds. ``validators`` is an ``Outbox``, or the ``ValidatorSet`` on L1.
+    """
+    if not signatures:
+        return ()
+    number, _, total, _ = await validators.read("current", at=at)
+    signers = sorted(signatures)
+    weights = await asyncio.gather(*(validators.read("member_weight", number, signer, at=at) for signer in signers))
+    counted = [signer for signer, weight in zip(signers, weights, strict=True) if weight]
+    return tuple(signatures[signer] for signer in counted) if 3 * sum(weights) >= 2 * total > 0 else ()
 
 
 def open_hubs(network: Network, manifest: Manifest, chains: Chains) -> dict[Caip2, Hub]:

@@ -66,7 +66,11 @@ class Roles(_Section):
 
 
 class Parameters(_Section):
-    """The protocol's numbers for this network. Amounts are base units of the asset."""
+    """The protocol's numbers for this network. Amounts are base units of the asset, stake those of the stake token.
+
+    ``outage_seconds`` is the longest stop of a hub's sequencer that owners and payees are protected from, and
+    ``finality_seconds`` the longest that a block of a hub takes to be final.
+    """
 
     grace_seconds: Annotated[int, Field(gt=0)]
     miner_exit_seconds: Annotated[int, Field(gt=0)]
@@ -75,6 +79,30 @@ class Parameters(_Section):
     charge_after_seconds: Annotated[float, Field(gt=0)]
     unsecured_limit: Price
     sponsored_per_day: Annotated[int, Field(ge=0)]
+    epoch_seconds: Annotated[float, Field(gt=0)]
+    payout_delay_seconds: Annotated[int, Field(gt=0)]
+    veto_fee: Price
+    min_stake: Annotated[int, Field(gt=0, lt=2**96)]
+    set_validity_seconds: Annotated[int, Field(gt=0)]
+    unbonding_seconds: Annotated[int, Field(gt=0)]
+    finality_seconds: Annotated[int, Field(ge=0)]
+    outage_seconds: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "Parameters":
+        secured = self.set_validity_seconds + self.finality_seconds + self.payout_delay_seconds
+        if self.unbonding_seconds < secured:
+            raise ValueError(
+                f"unbonding_seconds is {self.unbonding_seconds}; it must be at least set_validity_seconds + "
+                f"finality_seconds + payout_delay_seconds, {secured}, or a validator is gone before it can be slashed"
+            )
+        outlasted = self.finality_seconds + self.epoch_seconds + self.outage_seconds
+        if self.grace_seconds < outlasted:
+            raise ValueError(
+                f"grace_seconds is {self.grace_seconds}; it must be at least finality_seconds + epoch_seconds + "
+                f"outage_seconds, {outlasted:g}, or a session closes before its last voucher is charged"
+            )
+        return self
 
 
 class ModelSettings(_Section):
@@ -121,6 +149,7 @@ class Network(_Section):
     parameters: Parameters
     models: dict[str, ModelSettings] = {}
     miners: dict[Name, MinerSettings] = {}
+    validators: tuple[Name, ...] = ()
     fabric: str | None = None
     router: str | None = None
 

@@ -34,7 +34,7 @@ def plan(network: Network, operator: Address, relayer: Address) -> list[PlannedC
 
     ``operator`` deploys; ``relayer`` is the account whose messages the hubs believe until bridges exist.
     """
-    planned: list[PlannedContract] = []
+    planned = _number(network.roles.security, operator, _security(network, operator))
     for chain in network.roles.onboarding:
         planned += _number(chain, operator, _welcome_center(network, chain))
     for chain in network.roles.hubs:
@@ -46,9 +46,20 @@ def _welcome_center(network: Network, chain: str) -> list[tuple[str, tuple[Any, 
     return [("TestDollar", ()), ("Welcome", (network.ref(chain),))]
 
 
+def _security(network: Network, operator: Address) -> list[tuple[str, tuple[Any, ...]]]:
+    parameters = network.parameters
+    token, validators = create_address(operator, 0), create_address(operator, 1)
+    delays = (parameters.set_validity_seconds, parameters.unbonding_seconds)
+    return [
+        ("StakeToken", ()),
+        ("ValidatorSet", (token, parameters.min_stake, *delays)),
+        ("CheckpointLedger", (network.ref(network.roles.security), validators)),
+    ]
+
+
 def _hub(network: Network, chain: str, operator: Address, relayer: Address) -> list[tuple[str, tuple[Any, ...]]]:
     parameters = network.parameters
-    dollar, sessions, settlement = (create_address(operator, nonce) for nonce in (0, 3, 4))
+    dollar, sessions, settlement, outbox = (create_address(operator, nonce) for nonce in (0, 3, 4, 5))
     welcome_chain = network.roles.onboarding[0]
     welcome = create_address(operator, 1)
     return [
@@ -67,7 +78,11 @@ def _hub(network: Network, chain: str, operator: Address, relayer: Address) -> l
                 parameters.grace_seconds,
             ),
         ),
-        ("Settlement", (network.ref(chain), sessions)),
+        (
+            "Settlement",
+            (network.ref(chain), sessions, outbox, parameters.payout_delay_seconds, parameters.veto_fee),
+        ),
+        ("Outbox", (network.ref(chain), relayer, settlement)),
     ]
 
 

@@ -26,6 +26,7 @@ _PRELOAD = [
     "tristrata.relayer.service",
     "tristrata.router.service",
     "tristrata.settler.service",
+    "tristrata.validator.service",
 ]
 _STOP_SECONDS = 25.0
 
@@ -92,6 +93,8 @@ async def _service(settings: Any) -> None:
             from tristrata.relayer.service import run
         case "settler":
             from tristrata.settler.service import run
+        case validator if validator in settings.network.validators:
+            from tristrata.validator.service import run
         case miner:
             from tristrata.miner.actor import run as run_miner
 

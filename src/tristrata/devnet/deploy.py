@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from coincurve import PrivateKey
 
 from tristrata.bindings.hub import open_hubs
+from tristrata.bindings.security import Security
 from tristrata.chains.pool import Chains
 from tristrata.chains.writer import TransactionWriter
 from tristrata.config.actor import ActorSettings
@@ -35,6 +36,7 @@ def create_keys(home: NetworkHome, network: Network) -> dict[str, bytes]:
     """Every secret of the network by the name of its keystore, made now where there is none."""
     password = create_password(home.password_file)
     names = [OPERATOR, ROUTER, SESSION_MASTER, ROUTER_NATS, RELAYER, SETTLER, ADMISSION_NATS, ISSUER]
+    names += network.validators
     for miner in network.miners:
         names += miner_keystores(miner)
     return {name: load_or_create_secret(home.keystore(name), password) for name in names}
@@ -64,8 +66,9 @@ async def deploy(home: NetworkHome, network: Network, keys: dict[str, bytes]) ->
 
 
 async def _deploy(home: NetworkHome, network: Network, chains: Chains, keys: dict[str, bytes]) -> None:
-    accounts = {name: _account(keys[name]) for name in (OPERATOR, ROUTER, RELAYER, SETTLER, *network.miners)}
-    names = [*network.roles.onboarding, *network.roles.hubs]
+    paying = (OPERATOR, ROUTER, RELAYER, SETTLER, *network.miners, *network.validators)
+    accounts = {name: _account(keys[name]) for name in paying}
+    names = [network.roles.security, *network.roles.onboarding, *network.roles.hubs]
     await asyncio.gather(*(give_ether(chains, names, account) for account in accounts.values()))
     database = await Database.open(home.actor(OPERATOR) / f"{OPERATOR}.sqlite")
     try:
@@ -75,7 +78,15 @@ async def _deploy(home: NetworkHome, network: Network, chains: Chains, keys: dic
         }
         planned = plan(network, accounts[OPERATOR], accounts[RELAYER])
         manifest = await apply(planned, network, writers, home.manifest_file)
-        await _register_models(network, manifest, chains, writers)
+        security = Security(network, manifest, chains)
+        await asyncio.gather(
+            _register_models(network, manifest, chains, writers),
+            _add_chains(network, manifest, chains, security, writers[security.name]),
+        )
+        validators = {name: PrivateKey(keys[name]) for name in network.validators}
+        stake = network.parameters.min_stake
+        await _bond_validators(security, writers[security.name], validators, stake, Intents(database))
+        await _add_children(network, manifest, chains, PrivateKey(keys[RELAYER]), Intents(database))
     finally:
         await database.close()
     settings = ActorSettings(OPERATOR, home, network, manifest)
@@ -106,10 +117,46 @@ async def _register_models(
     )
 
 
+async def _add_chains(
+    network: Network, manifest: Manifest, chains: Chains, security: Security, writer: TransactionWriter
+) -> None:
+    """Hubs that settle on L1 itself are known to the ledger; deeper ones are inside their parents' epochs."""
+    for hub in open_hubs(network, manifest, chains).values():
+        if network.chains[hub.name].parent == security.name:
+            await security.ledger.write(writer, f"add chain {hub.name}", "add_chain", hub.ref, security.ref)
+
+
+async def _bond_validators(
+    security: Security, operator: TransactionWriter, keys: dict[str, PrivateKey], stake: int, intents: Intents
+) -> None:
+    writers = {name: TransactionWriter(security.chain, key, intents, poll_seconds=0.02) for name, key in keys.items()}
+    spender = security.validators.address
+
+    async def bond(name: str, writer: TransactionWriter) -> None:
+        await security.token.write(operator, f"stake for {name}", "mint", writer.address, stake)
+        await security.token.write(writer, "approve the stake", "approve", spender, stake)
+        await security.validators.write(writer, "register", "register", writer.address, stake)
+
+    await asyncio.gather(*(bond(name, writer) for name, writer in writers.items()))
+    signers = sorted(writer.address for writer in writers.values())
+    await security.validators.write(operator, "publish the first validator set", "publish", signers)
+
+
+async def _add_children(
+    network: Network, manifest: Manifest, chains: Chains, relayer: PrivateKey, intents: Intents
+) -> None:
+    hubs = {hub.name: hub for hub in open_hubs(network, manifest, chains).values()}
+    for name, hub in hubs.items():
+        parent = network.chains[name].parent
+        if parent in hubs:
+            writer = TransactionWriter(hubs[parent].chain, relayer, intents, poll_seconds=0.02)
+            await hubs[parent].outbox.write(writer, f"add child {name}", "add_child", hub.ref)
+
+
 async def _mine_on_demand(chains: Chains, network: Network) -> None:
     """Blocks at once instead of at their interval, as long as there is something to deploy."""
     while True:
-        for name in (*network.roles.onboarding, *network.roles.hubs):
+        for name in network.chains:
             pool = await chains[name].rpc("txpool_status")
             if int(pool["pending"], 16):
                 await chains[name].rpc("evm_mine")
@@ -121,7 +168,7 @@ def _is_complete(manifest: Manifest, network: Network) -> bool:
         for chain in network.roles.onboarding:
             manifest.address(network.chains[chain].caip2, "Welcome")
         for chain in network.roles.hubs:
-            manifest.address(network.chains[chain].caip2, "Settlement")
+            manifest.address(network.chains[chain].caip2, "Outbox")
     except ManifestInvalid:
         return False
     return True

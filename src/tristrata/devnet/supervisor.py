@@ -144,7 +144,7 @@ class EmbeddedNetwork:
         self.was_deployed_now = await deploy(home, network, keys)
 
         self._report("starting the actors")
-        names = [ADMISSION, ROUTER, RELAYER, *network.miners, SETTLER]
+        names = [ADMISSION, ROUTER, RELAYER, *network.miners, SETTLER, *network.validators]
         self._actors = {name: ActorProcess(name, home) for name in names}
         for actor in self._actors.values():
             await actor.start()

@@ -1,78 +1,74 @@
-"""Carries registrations from the Welcome Center to the hubs.
-
-Until bridges exist the hubs believe the relayer's own key: what it carries is the operator's word, not a proof.
-"""
+"""The relayer as a process: registrations across, sealed epochs up, the validator set down."""
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Protocol
 
 import structlog
 
-from tristrata.bindings.contract import Event
-from tristrata.bindings.hub import Hub, open_hubs
-from tristrata.bindings.welcome import Welcome, registration_message
-from tristrata.chains.evm import Level
+from tristrata.bindings.hub import open_hubs
+from tristrata.bindings.security import Security
+from tristrata.bindings.welcome import Welcome
 from tristrata.chains.pool import Chains
-from tristrata.chains.writer import TransactionReverted, TransactionWriter
+from tristrata.chains.writer import TransactionWriter
 from tristrata.config.actor import ActorSettings
 from tristrata.custody.keystore import load_key, read_password
 from tristrata.protocol.errors import TristrataError
-from tristrata.protocol.terms import Role
+from tristrata.relayer.checkpoints import ToEthereum, ToParent
+from tristrata.relayer.registrations import Registrations
+from tristrata.relayer.validator_set import ValidatorSets
+from tristrata.storage.attestations import Attestations
+from tristrata.storage.bulletin import Bulletin
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
 
 RELAYER = "relayer"
-"""Keystore: the account whose messages the hubs believe, and which pays their gas."""
+"""Keystore: the account whose messages the hubs believe, and which pays the gas of what it carries."""
 
 _POLL_SECONDS = 0.25
 _log = structlog.get_logger()
 
 
+class Route(Protocol):
+    """Something that is carried again and again."""
+
+    async def carry(self) -> None:
+        """Carry what is new; what was carried already costs nothing."""
+
+
 async def run(settings: ActorSettings) -> None:
-    """Carry until cancelled. Messages that were carried already are known from the intents, and cost nothing."""
+    """Carry until cancelled."""
     network, home = settings.network, settings.home
     key = load_key(home.keystore(RELAYER), read_password(home.password_file))
     async with AsyncExitStack() as stack:
         chains = await stack.enter_async_context(Chains(network))
         database = await Database.open(settings.database)
         stack.push_async_callback(database.close)
-        intents = Intents(database)
-        hubs = open_hubs(network, settings.manifest, chains).values()
-        routes = [(hub, TransactionWriter(hub.chain, key, intents)) for hub in hubs]
+        intents, attestations = Intents(database), Attestations(Bulletin(home.bulletin))
+        hubs = {hub.name: hub for hub in open_hubs(network, settings.manifest, chains).values()}
+        writers = {name: TransactionWriter(hub.chain, key, intents) for name, hub in hubs.items()}
+        to_hubs = [(hub, writers[name]) for name, hub in hubs.items()]
+        security = Security(network, settings.manifest, chains)
+        l1_writer = TransactionWriter(security.chain, key, intents)
         name = network.roles.onboarding[0]
-        relayer = Relayer(Welcome(network, settings.manifest, name, chains[name]), routes)
-        while True:
-            try:
-                await relayer.carry_new()
-            except TristrataError as error:
-                _log.warning("not carried, tried again soon", reason=error.message)
-            await asyncio.sleep(_POLL_SECONDS)
+        welcome = Welcome(network, settings.manifest, name, chains[name])
+        routes: list[Route] = [
+            Registrations(welcome, to_hubs),
+            ValidatorSets(security, l1_writer, to_hubs, network.parameters.set_validity_seconds),
+        ]
+        for name, hub in hubs.items():
+            parent = network.chains[name].parent
+            if parent in hubs:
+                routes.append(ToParent(hub, hubs[parent], writers[parent], attestations))
+            else:
+                routes.append(ToEthereum(hub, security, l1_writer, attestations))
+        await asyncio.gather(*(_carry_on(route) for route in routes))
 
 
-class Relayer:
-    """From one Welcome Center to some hubs, each with the writer that sends there."""
-
-    def __init__(self, welcome: Welcome, routes: list[tuple[Hub, TransactionWriter]]) -> None:
-        self._welcome = welcome
-        self._routes = routes
-        self._next_block = welcome.first_block
-
-    async def carry_new(self) -> None:
-        """Carry every registration up to the newest soft block to every hub that does not know it."""
-        head = (await self._welcome.chain.block(Level.SOFT)).number
-        if head < self._next_block:
-            return
-        for event in await self._welcome.events(self._next_block, head):
-            await asyncio.gather(*(self._carry(event, hub, writer) for hub, writer in self._routes))
-        self._next_block = head + 1
-
-    async def _carry(self, event: Event, hub: Hub, writer: TransactionWriter) -> None:
-        account, role = event.values["account"], Role(event.values["role"])
-        message = (self._welcome.ref, self._welcome.sender, registration_message(account, role))
-        purpose = f"carry registration of {account.hex()} as {role.name.lower()}"
+async def _carry_on(route: Route) -> None:
+    while True:
         try:
-            await hub.sessions.write(writer, purpose, "on_message", *message)
-        except TransactionReverted as error:  # the hub will not take it, now or later: others must not wait for it
-            _log.error("registration refused by the hub", hub=hub.name, account=account.hex(), reason=error.message)
-            return
-        _log.info("registration carried", hub=hub.name, account=account.hex())
+            await route.carry()
+        except TristrataError as error:
+            _log.warning("not carried, tried again soon", route=type(route).__name__, reason=error.message)
+        await asyncio.sleep(_POLL_SECONDS)

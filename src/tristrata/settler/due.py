@@ -1,7 +1,8 @@
-"""Which sessions to charge now. Pure: vouchers and charges in, due vouchers out."""
+"""What a settler has to do now. Pure: vouchers, charges and epochs in, decisions out."""
 
 from collections.abc import Iterable, Mapping
 
+from tristrata.protocol.epoch import ChargedSession
 from tristrata.protocol.ids import SessionId
 from tristrata.protocol.units import Amount, Milliseconds
 from tristrata.storage.receipt_book import BookEntry
@@ -21,3 +22,10 @@ def due(
         if entry.voucher.voucher.cumulative > charged.get(entry.receipt.session, 0)
         and now - entry.appended_at >= charge_after
     ]
+
+
+def needs_epoch(
+    before: Mapping[SessionId, ChargedSession], now: Mapping[SessionId, ChargedSession], *, has_new_children: bool
+) -> bool:
+    """Whether an epoch over the charges ``now`` says something that the last one, over ``before``, did not."""
+    return has_new_children or before != now

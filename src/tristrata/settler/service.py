@@ -1,4 +1,4 @@
-"""The settler as a process: from the receipt book to charges on the hubs, again and again."""
+"""The settler as a process: from the receipt book to charges and sealed epochs on the hubs, again and again."""
 
 import asyncio
 import time
@@ -7,30 +7,38 @@ from contextlib import AsyncExitStack
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from tristrata.bindings.history import HubHistory
 from tristrata.bindings.hub import Hub, open_hubs
 from tristrata.chains.evm import Level
 from tristrata.chains.pool import Chains
 from tristrata.chains.writer import TransactionWriter
 from tristrata.config.actor import ActorSettings
 from tristrata.custody.keystore import load_key, read_password
+from tristrata.protocol.attestation import Epoch
 from tristrata.protocol.errors import TristrataError
-from tristrata.protocol.ids import Caip2, SessionId
+from tristrata.protocol.ids import SessionId
 from tristrata.protocol.units import Amount, Milliseconds
-from tristrata.protocol.voucher import Split, parse_splits
-from tristrata.settler.due import due
+from tristrata.protocol.voucher import Split
+from tristrata.settler.due import due, needs_epoch
+from tristrata.settler.proposals import Proposer
+from tristrata.storage.attestations import Attestations
+from tristrata.storage.bulletin import Bulletin
+from tristrata.storage.content_store import ContentStore
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 SETTLER = "settler"
-"""Keystore: the account that pays for charges."""
+"""Keystore: the account that pays for charges and epochs."""
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 10.0
+_MOST_CHARGES = 16
 _log = structlog.get_logger()
 
 
 async def run(settings: ActorSettings, router: str = "router") -> None:
-    """Charge until cancelled. ``router`` names the router of this home whose receipt book is settled."""
+    """Settle until cancelled. ``router`` names the router of this home whose receipt book is settled."""
     network, home = settings.network, settings.home
     key = load_key(home.keystore(SETTLER), read_password(home.password_file))
     charge_after = Milliseconds(int(network.parameters.charge_after_seconds * 1_000))
@@ -40,63 +48,118 @@ async def run(settings: ActorSettings, router: str = "router") -> None:
         stack.push_async_callback(database.close)
         books = await Database.open_to_read(home.actor(router) / f"{router}.sqlite")
         stack.push_async_callback(books.close)
-        intents = Intents(database)
-        hubs = open_hubs(network, settings.manifest, chains)
-        followed = {caip2: _ChargedHub(hub, TransactionWriter(hub.chain, key, intents)) for caip2, hub in hubs.items()}
-        settler = Settler(ReceiptBook(books), followed, charge_after)
+        intents, book = Intents(database), ReceiptBook(books)
+        store, attestations = ContentStore(home.content), Attestations(Bulletin(home.bulletin))
+        hubs = [
+            HubSettler(hub, TransactionWriter(hub.chain, key, intents), book, store, attestations, charge_after)
+            for hub in open_hubs(network, settings.manifest, chains).values()
+        ]
         while True:
-            try:
-                await settler.charge_due(Milliseconds(time.time_ns() // 1_000_000))
-            except OperationalError as error:
-                _log.warning("the receipt book cannot be read yet", reason=str(error.orig))
-            except TristrataError as error:
-                _log.warning("not charged, tried again soon", reason=error.message)
+            now = Milliseconds(time.time_ns() // 1_000_000)
+            await asyncio.gather(*(_try(hub, now) for hub in hubs))
             await asyncio.sleep(_POLL_SECONDS)
 
 
-class Settler:
-    """Charges what is due on every hub."""
-
-    def __init__(self, book: ReceiptBook, hubs: "dict[Caip2, _ChargedHub]", charge_after: Milliseconds) -> None:
-        self._book = book
-        self._hubs = hubs
-        self._charge_after = charge_after
-
-    async def charge_due(self, now: Milliseconds) -> None:
-        """Charge every session whose time has come. One session's refusal does not keep another waiting."""
-        await asyncio.gather(*(hub.catch_up() for hub in self._hubs.values()))
-        latest = [entry for entry in await self._book.latest() if entry.chain in self._hubs]
-        charged = {session: amount for hub in self._hubs.values() for session, amount in hub.charged.items()}
-        ready = due(latest, charged, now, self._charge_after)
-        await asyncio.gather(*(self._hubs[entry.chain].charge(entry) for entry in ready))
+async def _try(hub: "HubSettler", now: Milliseconds) -> None:
+    try:
+        await hub.step(now)
+    except OperationalError as error:
+        _log.warning("the receipt book cannot be read yet", reason=str(error.orig))
+    except TristrataError as error:
+        _log.warning("not settled, tried again soon", hub=hub.name, reason=error.message)
 
 
-class _ChargedHub:
-    """One hub: what was charged of its sessions, as its events say."""
+class HubSettler:
+    """One hub. Charges are sent alone while no epoch is under way, and in the ``settle`` transaction of one that is."""
 
-    def __init__(self, hub: Hub, writer: TransactionWriter) -> None:
-        self.charged: dict[SessionId, Amount] = {}
-        self._splits: dict[SessionId, tuple[Split, ...]] = {}
+    def __init__(
+        self,
+        hub: Hub,
+        writer: TransactionWriter,
+        book: ReceiptBook,
+        store: ContentStore,
+        attestations: Attestations,
+        charge_after: Milliseconds,
+    ) -> None:
+        self.name = hub.name
         self._hub = hub
         self._writer = writer
-        self._next_block = hub.first_block
+        self._book = book
+        self._charge_after = charge_after
+        self._history = HubHistory(hub)
+        self._proposer = Proposer(self._history, book, store, attestations, writer.address)
+        self._proposed: tuple[Epoch, float] | None = None
+        self._resumed = False
 
-    async def catch_up(self) -> None:
-        head = (await self._hub.chain.block(Level.SOFT)).number
-        if head < self._next_block:
+    async def step(self, now: Milliseconds) -> None:
+        """Do the next thing that is due."""
+        head = await self._history.catch_up(Level.SOFT)
+        epoch = self._current()
+        waiting = await self._due(now, head)
+        if epoch is not None:
+            signatures = await self._quorum(epoch, head)
+            if signatures:
+                await self._settle(epoch, signatures, waiting)
+            elif waiting and self._is_overdue():
+                await self._charge(waiting)  # validators keep their word to nobody's loss
             return
-        for event in await self._hub.events(self._next_block, head):
-            if event.name == "Charged":
-                session = SessionId(event.values["session_id"])
-                self.charged[session] = Amount(event.values["cumulative"])
-                self._splits[session] = parse_splits(event.values["splits"])
-        self._next_block = head + 1
+        if waiting:
+            await self._charge(waiting)
+        await self._propose_if_needed()
 
-    async def charge(self, entry: BookEntry) -> None:
+    def _current(self) -> Epoch | None:
+        """The proposal that is under way: this process's, or the one of its last life."""
+        last = self._history.last_sealed
+        number = last.epoch + 1 if last else 1
+        if not self._resumed:
+            self._resumed = True
+            if (resumed := self._proposer.resume(number)) is not None:
+                self._proposed = (resumed, time.monotonic())
+        if self._proposed is not None and self._proposed[0].epoch < number:
+            self._proposed = None  # sealed, by this settler or another
+        return self._proposed[0] if self._proposed else None
+
+    def _is_overdue(self) -> bool:
+        return self._proposed is not None and time.monotonic() - self._proposed[1] > _PATIENCE_SECONDS
+
+    async def _due(self, now: Milliseconds, head: int) -> list[BookEntry]:
+        latest = [entry for entry in await self._book.latest() if entry.chain == self._hub.caip2]
+        charged = {session: Amount(found.cumulative) for session, found in self._history.charged_at(head).items()}
+        return due(latest, charged, now, self._charge_after)[:_MOST_CHARGES]
+
+    async def _propose_if_needed(self) -> None:
+        finalized = (await self._hub.chain.block(Level.FINALIZED)).number
+        last = self._history.last_sealed
+        block, sealed_in = (last.block, last.sealed_in) if last else (0, 0)
+        children = any(child.block > sealed_in for child in self._history.children)
+        before, now = self._history.charged_at(block), self._history.charged_at(finalized)
+        if finalized > block and needs_epoch(before, now, has_new_children=children):
+            epoch = await self._proposer.propose(last.epoch + 1 if last else 1, finalized)
+            self._proposed = (epoch, time.monotonic())
+            _log.info("epoch proposed", hub=self.name, epoch=epoch.epoch, block=epoch.block_number)
+
+    async def _quorum(self, epoch: Epoch, head: int) -> tuple[bytes, ...]:
+        """Signatures enough to seal the epoch, in order of signer; none while there are not."""
+        found = self._proposer.signatures(epoch)
+        return await self._hub.quorum_of(found, at=head)
+
+    async def _settle(self, epoch: Epoch, signatures: tuple[bytes, ...], waiting: list[BookEntry]) -> None:
+        charges = [(entry.voucher, self._previous(entry.receipt.session)) for entry in waiting]
+        done = await self._hub.settle(self._writer, charges, epoch, signatures)
+        _log.info("epoch sealed", hub=self.name, epoch=epoch.epoch, charges=len(charges), gas=done.gas_used)
+
+    async def _charge(self, waiting: list[BookEntry]) -> None:
+        await asyncio.gather(*(self._charge_one(entry) for entry in waiting))
+
+    async def _charge_one(self, entry: BookEntry) -> None:
         session = entry.receipt.session
         try:
-            done = await self._hub.charge(self._writer, entry.voucher, self._splits.get(session, ()))
-        except TristrataError as error:
+            done = await self._hub.charge(self._writer, entry.voucher, self._previous(session))
+        except TristrataError as error:  # one session's refusal does not keep another waiting
             _log.warning("session not charged", session=session.hex(), reason=error.message)
             return
-        _log.info("session charged", session=session.hex(), hub=self._hub.name, gas=done.gas_used)
+        _log.info("session charged", session=session.hex(), hub=self.name, gas=done.gas_used)
+
+    def _previous(self, session: SessionId) -> tuple[Split, ...]:
+        charged = self._history.charged_at(self._history.head).get(session)
+        return charged.splits if charged else ()

@@ -1,0 +1,68 @@
+"""The validator set, down: published on L1 in good time, and told to every hub.
+
+Until bridges exist the hubs take a set from the relayer's key; the outgoing set can always hand over without it
+(`Outbox.advance`).
+"""
+
+import structlog
+
+from tristrata.bindings.hub import Hub
+from tristrata.bindings.security import Security
+from tristrata.chains.evm import Level
+from tristrata.chains.writer import TransactionWriter
+from tristrata.protocol.ids import Address
+
+_RENEW_AT = 0.5
+_log = structlog.get_logger()
+
+
+class ValidatorSets:
+    """Keeps the set of L1 valid and the hubs' the same."""
+
+    def __init__(
+        self, security: Security, writer: TransactionWriter, routes: list[tuple[Hub, TransactionWriter]], validity: int
+    ) -> None:
+        self._security = security
+        self._writer = writer
+        self._routes = routes
+        self._validity = validity
+        self._next_block = security.first_block
+        self._members: dict[int, list[int]] = {}
+        self._active: dict[Address, Address] = {}
+
+    async def carry(self) -> None:
+        """Publish a new set when validators changed or half of the validity is over; tell it to hubs that lack it."""
+        block = await self._security.chain.block(Level.SOFT)
+        await self._follow(block.number)
+        current = await self._security.current_set(at=block.number)
+        signers = sorted(self._active.values())
+        known = {packed >> 96 for packed in self._members.get(current.number, [])}
+        changed = known != {int.from_bytes(signer, "big") for signer in signers}
+        if signers and (changed or current.valid_until - block.timestamp < self._validity * _RENEW_AT):
+            purpose = f"publish validator set {current.number + 1}, from block {block.number}"
+            await self._security.validators.write(self._writer, purpose, "publish", signers)
+            return  # told to the hubs at the next turn
+        if current.number:
+            for hub, writer in self._routes:
+                await self._tell(hub, writer, current.number, current.valid_until)
+
+    async def _tell(self, hub: Hub, writer: TransactionWriter, number: int, valid_until: int) -> None:
+        head = (await hub.chain.block(Level.SOFT)).number
+        known, *_ = await hub.outbox.read("current", at=head)
+        if known < number:
+            arguments = (number, valid_until, self._members[number])
+            await hub.outbox.write(writer, f"validator set {number} from L1", "set_from_l1", *arguments)
+            _log.info("validator set told", hub=hub.name, number=number)
+
+    async def _follow(self, head: int) -> None:
+        if head < self._next_block:
+            return
+        for event in await self._security.events(self._next_block, head):
+            match event.name:
+                case "ValidatorRegistered":
+                    self._active[event.values["account"]] = event.values["signer"]
+                case "ExitRequested":
+                    self._active.pop(event.values["account"], None)
+                case "SetPublished":
+                    self._members[event.values["number"]] = list(event.values["members"])
+        self._next_block = head + 1
