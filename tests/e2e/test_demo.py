@@ -20,7 +20,6 @@ def test_demo__own_prompt__writes_down_every_step_and_receipt(network: CliNetwor
     for task in record["tasks"]:
         receipt = codec.receipt_from_json(task["receipt"]["receipt"])
         assert receipt.output_tokens == task["output_tokens"]
-        assert task["transactions"] == 0
         assert [milestone["name"] for milestone in task["milestones"]][:3] == ["signed", "vouchered", "charged"]
         assert task["milestones"][2]["gas"] > 50_000
     steps = {step["name"]: step for step in record["steps"]}

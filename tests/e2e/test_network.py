@@ -274,7 +274,7 @@ class TestSupervisor:
         network.up()
         before = network.status()
         pids = [before["pid"], *before["processes"].values()]
-        assert len(pids) == 12
+        assert len(pids) == 15
         os.kill(before["pid"], signal.SIGKILL)
 
         wait_for(lambda: not any(is_alive(pid) for pid in pids))

@@ -52,7 +52,9 @@ class HubHistory:
         self.head = hub.first_block - 1
         self.sealed: list[SealedEpoch] = []
         self.children: list[ChildAttested] = []
+        self.child_indices: dict[ChainRef, int] = {}
         self._charges: dict[SessionId, list[tuple[int, ChargedSession]]] = defaultdict(list)
+        self._owned: dict[Address, list[SessionId]] = defaultdict(list)
         self._keys: dict[Address, list[tuple[int, Address]]] = defaultdict(list)
 
     async def catch_up(self, level: Level) -> int:
@@ -77,6 +79,10 @@ class HubHistory:
         """Every signing key that each miner has registered up to ``block``."""
         return {miner: frozenset(key for number, key in keys if number <= block) for miner, keys in self._keys.items()}
 
+    def owned_by(self, account: Address) -> list[SessionId]:
+        """Every session that the account ever opened."""
+        return self._owned[account]
+
     @property
     def last_sealed(self) -> SealedEpoch | None:
         """The newest sealed epoch."""
@@ -95,6 +101,8 @@ class HubHistory:
                     splits=parse_splits(values["splits"]),
                 )
                 self._charges[session].append((block, charge))
+            case "Opened":
+                self._owned[values["owner"]].append(SessionId(values["session_id"]))
             case "MinerRegistered":
                 self._keys[values["miner"]].append((block, values["signing_key"]))
             case "Sealed":
@@ -112,6 +120,8 @@ class HubHistory:
                         tx_hash=event.log.tx_hash,
                     )
                 )
+            case "ChildAdded":
+                self.child_indices[ChainRef(values["chain"])] = values["index"]
             case "ChildAttested":
                 self.children.append(
                     ChildAttested(ChainRef(values["chain"]), values["epoch"], values["root"], block, event.log.tx_hash)

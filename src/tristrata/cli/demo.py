@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tristrata.config.home import NetworkHome
 
 _PICTURE_WIDTH = 110
+_RECEIPTS = Path("demo") / "receipts"
 
 
 def demo(
@@ -80,7 +81,7 @@ async def _demo(home: "NetworkHome", console: "Console", prompt: str, keep: bool
         size = f"{len(settings.network.chains)} chains, {len(settings.network.miners)} miners"
         guide.took("use the running network" if was_running else "start the network", "all", 0, started, size)
         try:
-            await guide.run((prompt,) if prompt else PROMPTS)
+            await guide.run((prompt,) if prompt else PROMPTS, _RECEIPTS)
         finally:
             screen.stop()
         _finish(guide, screen, home, is_running=was_running or keep, hide_key=console.record)

@@ -1,6 +1,7 @@
 """`tristrata`: its verbs, and what an error looks like.
 
 Exit codes: 0 done; 1 it could not be done, and standard error says why and what to do; 2 wrong usage; 130 interrupted.
+`tristrata verify` has its own: 0 proven, 1 broken, 2 not on Ethereum yet, 3 not checked.
 """
 
 import sys
@@ -11,9 +12,12 @@ from tristrata.cli.actors import miner, relayer, router, settler
 from tristrata.cli.ask import ask
 from tristrata.cli.demo import demo
 from tristrata.cli.down import down
+from tristrata.cli.money import claim, where_is_my_money
 from tristrata.cli.setup import setup
 from tristrata.cli.status import status
 from tristrata.cli.up import up
+from tristrata.cli.validator import validator
+from tristrata.cli.verify import verify
 from tristrata.protocol.errors import TristrataError
 
 app = typer.Typer(
@@ -23,8 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (demo, up, down, status, ask, miner, router, settler, relayer, setup):
-    app.command(verb.__name__)(verb)
+_USING = (demo, up, down, status, ask, verify, claim, where_is_my_money)
+_RUNNING = (miner, validator, router, settler, relayer, setup)
+for verb in (*_USING, *_RUNNING):
+    app.command(verb.__name__.replace("_", "-"))(verb)
 
 
 def main() -> None:

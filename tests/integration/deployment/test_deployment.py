@@ -74,7 +74,7 @@ async def test_apply__twice__deploys_once_and_passes_the_check(deployed: Deploye
     again = await apply(planned, deployed.network, deployed.writers, deployed.manifest_file)
 
     assert again == deployed.manifest == read_manifest(deployed.manifest_file)
-    assert await deployed.chains["arbitrum"].nonce(address_of(OPERATOR.public_key)) == 5
+    assert await deployed.chains["arbitrum"].nonce(address_of(OPERATOR.public_key)) == 6
     await check(again, deployed.network, deployed.chains)
 
 

@@ -4,13 +4,14 @@ import asyncio
 import secrets
 import time
 from contextlib import AsyncExitStack
-from typing import Protocol
+from pathlib import Path as FilePath
 
 from tristrata.bindings.hub import Hub, open_hubs
 from tristrata.bindings.welcome import Welcome
 from tristrata.chains.evm import Level
 from tristrata.chains.pool import Chains
-from tristrata.cli.tour.records import Answer, Milestone, Record, Step
+from tristrata.cli.tour.ascent import Ascent
+from tristrata.cli.tour.records import Answer, Milestone, Record, Screen, Step, TourBroken
 from tristrata.client.account import Account, NewSession
 from tristrata.client.api import ReceiptArrived, RouterApi, TextDelta
 from tristrata.client.checks import check_answer
@@ -19,7 +20,6 @@ from tristrata.custody.api_keys import keep_api_key
 from tristrata.custody.keystore import create_secret, read_password
 from tristrata.devnet.treasury import give_dollars
 from tristrata.devnet.user import BUDGET
-from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import SessionId, checksum
 from tristrata.protocol.signing import parse_key
 from tristrata.protocol.units import Gas
@@ -38,29 +38,6 @@ _CHARGED_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
 
-class TourBroken(TristrataError):
-    """Something did not happen that must."""
-
-
-class Screen(Protocol):
-    """Where the tour is seen."""
-
-    def step(self, step: Step) -> None:
-        """A step is done."""
-
-    def question(self, hub: str, prompt: str) -> None:
-        """A question goes out."""
-
-    def piece(self, text: str) -> None:
-        """A piece of its answer."""
-
-    def milestone(self, milestone: Milestone) -> None:
-        """The answer's receipt has come further."""
-
-    def answered(self, answer: Answer) -> None:
-        """The answer is complete, checked and charged."""
-
-
 class Guide:
     """One tour of a running network, on the screen and in a record."""
 
@@ -70,10 +47,10 @@ class Guide:
         self._settings = settings
         self._screen = screen
 
-    async def run(self, prompts: tuple[str, ...]) -> None:
-        """Ask ``prompts`` on the orchestration hub and one more question on the private one.
+    async def run(self, prompts: tuple[str, ...], receipts: FilePath) -> None:
+        """Ask ``prompts`` on the orchestration hub and one more question on the private one; then prove every answer.
 
-        Raises an error of ours at the first step that does not hold.
+        Receipt files are left in ``receipts``. Raises an error of ours at the first step that does not hold.
         """
         settings, network = self._settings, self._settings.network
         task_hub, private_hub = network.roles.orchestration[0], network.roles.private[0]
@@ -88,11 +65,19 @@ class Guide:
             account = Account(parse_key(create_secret(keystore, password)), router, welcome, hubs)
             await self._onboard(account, welcome, by_name[task_hub])
             await account.wait_until_known(by_name[private_hub])
+            ascent = Ascent(settings, self._chains, hubs, self._screen)
+            watching = asyncio.create_task(ascent.watch())
+            stack.callback(watching.cancel)
             for hub, asked in ((by_name[task_hub], prompts), (by_name[private_hub], (PRIVATE_PROMPT,))):
                 session = await self._open_session(account, hub)
                 async with RouterApi(settings.router, session.api_key) as api:
                     for prompt in asked:
-                        await self._ask(api, hub, session.session, prompt)
+                        ascent.add(await self._ask(api, hub, session.session, prompt))
+            self.record.tasks = await ascent.finish(watching)
+            ascent.verify(self.record.tasks, receipts)
+            for step in await ascent.claim():
+                self.record.steps.append(step)
+                self._screen.step(step)
 
     def took(self, name: str, chain: str, gas: int, started: float, detail: str = "") -> None:
         """Write down a step that began at ``started`` (``time.monotonic``) and is done now."""
@@ -124,7 +109,7 @@ class Guide:
         self.took("open a session", hub.name, session.opened.gas, started, detail)
         return session
 
-    async def _ask(self, api: RouterApi, hub: Hub, session: SessionId, prompt: str) -> None:
+    async def _ask(self, api: RouterApi, hub: Hub, session: SessionId, prompt: str) -> Answer:
         settings = self._settings
         self._screen.question(hub.name, prompt)
         request = {
@@ -134,7 +119,7 @@ class Guide:
             "seed": SEED,
             "max_tokens": MAX_TOKENS,
         }
-        before = await self._heads()
+        first_block = (await hub.chain.block(Level.SOFT)).number
         sent, started = time.time(), time.monotonic()
         first_token: float | None = None
         pieces: list[str] = []
@@ -147,7 +132,6 @@ class Guide:
             elif isinstance(event, ReceiptArrived):
                 request_id = event.document["receipt"]["request_id"]
         seconds = time.monotonic() - started
-        transactions = await self._transactions_since(before)
         if not request_id or first_token is None:
             raise TourBroken(f"the answer to {prompt!r} came without a receipt")
         document = await api.receipt(request_id)
@@ -158,7 +142,7 @@ class Guide:
         ]
         for milestone in milestones:
             self._screen.milestone(milestone)
-        gas = await _charged(hub, session, voucher.voucher.count, before[hub.name])
+        gas = await _charged(hub, session, voucher.voucher.count, first_block)
         charged = Milestone("charged", int((time.monotonic() - started) * 1_000), gas)
         milestones.append(charged)
         self._screen.milestone(charged)
@@ -167,10 +151,10 @@ class Guide:
             prompt=prompt,
             answer="".join(pieces),
             receipt=document,
+            asked_at=sent,
             first_token_milliseconds=round(first_token * 1_000, 1),
             seconds=round(seconds, 3),
             output_tokens=receipt.output_tokens,
-            transactions=transactions,
             milestones=tuple(milestones),
         )
         self.record.tasks.append(answer)
@@ -178,16 +162,7 @@ class Guide:
         number = len(self.record.tasks)
         step = Step(f"charge answer {number}", hub.name, gas, round(charged.milliseconds / 1_000 - seconds, 3))
         self.record.steps.append(step)
-
-    async def _heads(self) -> dict[str, int]:
-        names = list(self._settings.network.chains)
-        blocks = await asyncio.gather(*(self._chains[name].block(Level.SOFT) for name in names))
-        return {name: block.number for name, block in zip(names, blocks, strict=True)}
-
-    async def _transactions_since(self, before: dict[str, int]) -> int:
-        now = await self._heads()
-        counts = (self._chains[name].transactions(before[name] + 1, now[name]) for name in before)
-        return sum(await asyncio.gather(*counts))
+        return answer
 
 
 async def _charged(hub: Hub, session: SessionId, count: int, first_block: int) -> Gas:

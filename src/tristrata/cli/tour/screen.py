@@ -12,6 +12,7 @@ from tristrata.cli.tour.records import Answer, Milestone, Record, Step
 from tristrata.config.network import Network
 
 _LEVELS = ("signed", "vouchered", "charged")
+_HEIGHTS = ("settled", "attested", "Ethereum")
 
 
 class TourScreen:
@@ -21,6 +22,7 @@ class TourScreen:
         self._console = console
         self._live: Live | None = None
         self._text = ""
+        self._is_climbing = False
         self._reached: dict[str, Milestone] = {}
 
     def say(self, text: str) -> None:
@@ -60,6 +62,25 @@ class TourScreen:
         self._console.print(Text(answer.answer.strip()))
         self._console.print(self._climb())
 
+    def climbing(self, answers: list[Answer]) -> None:
+        """How far each receipt has come by now; the last state stays on the screen."""
+        is_done = all(answer.l1_tx for answer in answers)
+        lines = []
+        for number, answer in enumerate(answers, 1):
+            reached = {milestone.name: milestone for milestone in answer.milestones}
+            lines.append(Text(f"{number} on {answer.hub:<9}") + _line(_HEIGHTS, reached))
+        if not self._is_climbing:
+            self._is_climbing = True
+            self._console.print("\n[bold]Up to Ethereum[/bold]  [dim]by attestation: the bridges come later[/dim]")
+            if self._console.is_terminal:
+                self._live = Live(console=self._console, refresh_per_second=10, transient=True)
+                self._live.start()
+        if self._live is not None:
+            self._live.update(Group(*lines))
+        if is_done:
+            self.stop()
+            self._console.print(Group(*lines))
+
     def stop(self) -> None:
         """Leave the terminal as it was, also in the middle of an answer."""
         if self._live is not None:
@@ -92,7 +113,7 @@ class TourScreen:
         costs.add_row("all", "", f"{sum(step.gas for step in record.steps):,}", "", style="bold")
 
         times = Table(title="Answers", title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for name in ("answer", "first token", "whole", "tokens", "tokens/s", "tUSD", "transactions"):
+        for name in ("answer", "first token", "whole", "tokens", "tokens/s", "tUSD"):
             times.add_column(name, justify="left" if name == "answer" else "right")
         for number, task in enumerate(record.tasks, 1):
             speed = task.output_tokens / task.seconds
@@ -125,15 +146,19 @@ class TourScreen:
             self._live.update(Group(*wrapped[-room:], self._climb()))
 
     def _climb(self) -> Text:
-        line = Text("  ")
-        for number, name in enumerate(_LEVELS):
-            reached = self._reached.get(name)
-            line.append(" → " if number else "", "dim")
-            line.append(name, "green" if reached else "dim")
-            if reached:
-                gas = f", {reached.gas:,} gas" if reached.gas else ""
-                line.append(f" {reached.milliseconds:,} ms{gas}", "cyan")
-        return line
+        return Text("  ") + _line(_LEVELS, self._reached)
+
+
+def _line(names: tuple[str, ...], reached: dict[str, Milestone]) -> Text:
+    line = Text()
+    for number, name in enumerate(names):
+        milestone = reached.get(name)
+        line.append(" → " if number else "", "dim")
+        line.append(name, "green" if milestone else "dim")
+        if milestone:
+            gas = f", {milestone.gas:,} gas" if milestone.gas else ""
+            line.append(f" {milestone.milliseconds:,} ms{gas}", "cyan")
+    return line
 
 
 def _events_on(name: str, network: Network, record: Record) -> list[str]:
@@ -147,8 +172,10 @@ def _events_on(name: str, network: Network, record: Record) -> list[str]:
         answers = f"{len(tasks)} answer{'s' if len(tasks) > 1 else ''}"
         price = sum(int(task.receipt["receipt"]["price"]) for task in tasks) / 10**6
         lines.append(f"1 session, {answers} by {len(miners)} miner{'s' if len(miners) > 1 else ''}, {price:.6f} tUSD")
-        transactions = sum(task.transactions for task in tasks)
-        lines.append(f"{gas:,} gas; {transactions} transactions between a question and its last token")
+        lines.append(f"{gas:,} gas")
     if name == network.roles.security:
-        lines.append("the root of the tree; nothing is recorded here yet")
+        checkpoints = {task.l1_tx for task in record.tasks}
+        lines.append(
+            f"{len(checkpoints)} checkpoints hold the roots of all {len(record.tasks)} answers, by attestation"
+        )
     return lines

@@ -1,0 +1,119 @@
+"""From a receipt to its path to Ethereum, built from what the chains say and what the content store holds.
+
+Nothing is believed on the way: a path is only worth what `tristrata.protocol.proof.verify` makes of it.
+"""
+
+from collections.abc import Mapping
+
+from tristrata.bindings.history import ChildAttested, HubHistory
+from tristrata.bindings.history import SealedEpoch as SealedRecord
+from tristrata.bindings.hub import Hub
+from tristrata.bindings.security import Security
+from tristrata.chains.evm import Level
+from tristrata.config.network import Network
+from tristrata.protocol.epoch import Lane, child_leaf, parse_content
+from tristrata.protocol.ids import Address, Caip2, SessionId
+from tristrata.protocol.indexed_tree import IndexedTree
+from tristrata.protocol.proof import EpochParts, ParentHop, Path, ReceiptProof, SealedEpoch, make_path
+from tristrata.protocol.receipt import Receipt
+from tristrata.protocol.signing import digest, recover
+from tristrata.protocol.standard_tree import StandardTree, receipt_leaf
+from tristrata.storage.content_store import ContentStore
+
+
+class PathFinder:
+    """Finds paths on one network. Keeps each hub's history, so that the second path is found faster."""
+
+    def __init__(self, network: Network, hubs: Mapping[Caip2, Hub], security: Security, store: ContentStore) -> None:
+        self._network = network
+        self._security = security
+        self._store = store
+        self._histories = {hub.name: HubHistory(hub) for hub in hubs.values()}
+
+    async def prove(self, hub: Hub, receipt: Receipt, signature: bytes, position: int) -> ReceiptProof:
+        """The receipt with its path as far as it has come; without one while no epoch has sealed it.
+
+        Raises `ContentMissing` when the store does not hold the epoch's receipts.
+        """
+        domain = hub.settlement_domain
+        signer = recover(digest(domain.separator, receipt.struct_hash), signature)
+        path = await self._path(hub, receipt.session, position)
+        return ReceiptProof(receipt, signature, Address(signer), domain, path)
+
+    async def epoch_of(self, hub: Hub, session: SessionId, position: int) -> SealedRecord | None:
+        """The epoch of the hub that sealed the receipt at ``position`` of the session; `None` while none has."""
+        history = self._histories[hub.name]
+        await history.catch_up(Level.SOFT)
+        return _epoch_with(history, session, position)
+
+    async def _path(self, hub: Hub, session: SessionId, position: int) -> Path | None:
+        record = await self.epoch_of(hub, session, position)
+        if record is None:
+            return None
+        sealed = _sealed(hub, record)
+        parent_name = self._network.chains[hub.name].parent
+        parent = self._histories.get(parent_name or "")
+        hop = None
+        if parent is not None:
+            await parent.catch_up(Level.SOFT)
+            if (hop := _parent_hop(hub, record, parent)) is None:
+                return None
+        siblings = self._siblings(record, session, position)
+        ledger = self._security.ledger.address
+        return make_path(position, siblings, sealed, hop, self._security.caip2, ledger)
+
+    def _siblings(self, record: SealedRecord, session: SessionId, position: int) -> tuple[bytes, ...]:
+        content = parse_content(self._store.get(record.content))
+        leaves: list[bytes] = []
+        index = 0
+        for part in content.sessions:
+            for number, signed in enumerate(part.receipts, part.first):
+                if (part.session, number) == (session, position):
+                    index = len(leaves)
+                leaves.append(receipt_leaf(part.session, number, signed.receipt.struct_hash))
+        return StandardTree(leaves).prove(index)
+
+
+def _epoch_with(history: HubHistory, session: SessionId, position: int) -> SealedRecord | None:
+    """The first epoch over a block by which the receipt at ``position`` was charged."""
+    for record in history.sealed:
+        charged = history.charged_at(record.block).get(session)
+        if charged is not None and charged.count > position:
+            return record
+    return None
+
+
+def _parent_hop(hub: Hub, record: SealedRecord, parent: HubHistory) -> ParentHop | None:
+    """How the hub's epoch is in its parent's: in the first one that was sealed with it among the children."""
+    arrived = next((child for child in parent.children if (child.chain, child.epoch) == (hub.ref, record.epoch)), None)
+    if arrived is None:
+        return None
+    index = parent.child_indices[hub.ref]
+    for sealed in parent.sealed:
+        if sealed.sealed_in < arrived.block:
+            continue
+        tree = _children_tree(parent, sealed.children_root, sealed.sealed_in, arrived)
+        if tree is not None:
+            return ParentHop(index, Lane.ATTESTED, tree.prove(index), _sealed(parent.hub, sealed))
+    return None
+
+
+def _children_tree(
+    parent: HubHistory, children_root: bytes, sealed_in: int, arrived: ChildAttested
+) -> IndexedTree | None:
+    """The children as the epoch with this root had them; `None` if ``arrived`` was not among them yet."""
+    tree, has_it = IndexedTree(), False
+    for child in parent.children:
+        if child.block > sealed_in:
+            break
+        leaf = child_leaf(child.chain, child.epoch, child.root, Lane.ATTESTED)
+        tree = tree.update(parent.child_indices[child.chain], leaf)
+        has_it = has_it or child == arrived
+        if has_it and tree.root == children_root:
+            return tree
+    return None
+
+
+def _sealed(hub: Hub, record: SealedRecord) -> SealedEpoch:
+    parts = EpochParts(record.messages_root, record.receipts_root, record.payouts_root, record.children_root)
+    return SealedEpoch(hub.ref, record.epoch, parts, record.root)
