@@ -2,15 +2,19 @@
 
 import argparse
 import asyncio
+import os
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import uvloop
 
 from benchmarks import acknowledging, machine, matching, receipt_book, router
+from benchmarks.children import usage
 from benchmarks.report import Section, goals_table, page
 from tristrata.protocol.errors import TristrataError
 
@@ -26,7 +30,7 @@ NOT_MEASURED = (
     "A router on cores of its own, several routers or miners, a network between them: all is one machine's loopback.",
     "A real model: the answer is ready, so that only what is ours is timed.",
     "Answers that are not streamed, long prompts, paced answers, clients that leave.",
-    "The design's other targets (gas, epochs, verifying, validators, encryption, the demo, the indexer).",
+    "The design's other targets: gas, epochs, verifying, validators, encryption, the demo, the indexer.",
 )
 _DOCS = Path(__file__).resolve().parent.parent / "docs"
 _MOST_SECONDS = 175.0
@@ -44,6 +48,9 @@ def main() -> int:
     except (TristrataError, TimeoutError) as error:
         print(f"failed: {error!r}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
     if options.only:
         print(*(section.body for section in sections), sep="\n\n")
     print(goals_table([goal for section in sections for goal in section.goals]))
@@ -55,10 +62,18 @@ def main() -> int:
 
 async def _measure(names: list[str], *, quick: bool) -> list[Section]:
     sections = []
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with asyncio.timeout(_MOST_SECONDS):
         for name in names:
             print(f"measuring: {name}", flush=True)
-            sections.append(await BENCHMARKS[name](quick=quick))
+            began, before = time.monotonic(), usage({})
+            section = await BENCHMARKS[name](quick=quick)
+            if section.others is None:
+                others = usage({}).since(before).others / (time.monotonic() - began) / (os.cpu_count() or 1)
+                section = msgspec.structs.replace(section, others=others)
+            sections.append(section)
     return sections
 
 

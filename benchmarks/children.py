@@ -68,9 +68,12 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 def usage(pids: dict[str, int]) -> Usage:
-    """The processor time of the processes, and of this one as ``load``."""
+    """The processor time of the processes, and of this one as ``load``. Raises `BenchmarkFailed` if one has ended."""
     own = {"load": os.getpid(), **pids}
-    times = {name: psutil.Process(pid).cpu_times() for name, pid in own.items()}
+    try:
+        times = {name: psutil.Process(pid).cpu_times() for name, pid in own.items()}
+    except psutil.NoSuchProcess as error:
+        raise BenchmarkFailed(f"a process has ended while it was measured: {error.msg}") from error
     whole = psutil.cpu_times()
     return Usage(
         {name: spent.user + spent.system for name, spent in times.items()}, sum(whole) - whole.idle - whole.iowait

@@ -28,12 +28,16 @@ class Goal(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """The findings of one benchmark. ``body`` is Markdown; ``plots`` are SVG documents by file name."""
+    """The findings of one benchmark. ``body`` is Markdown; ``plots`` are SVG documents by file name.
+
+    ``others`` is the share of all cores, 1 at most, that other work used meanwhile; `None` until that is known.
+    """
 
     title: str
     goals: list[Goal]
     body: str
     plots: dict[str, str] = {}
+    others: float | None = None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -88,6 +92,8 @@ def page(sections: Sequence[Section], machine: str, not_measured: Sequence[str])
     ]
     for section in sections:
         parts += [f"## {section.title}", section.body]
+        if section.others is not None:
+            parts.append(f"*Other work used {section.others:.0%} of this machine's cores meanwhile.*")
         parts += [f"![{name.removesuffix('.svg')}](benchmarks/{name})" for name in section.plots]
     parts += ["## Not measured", "\n".join(f"* {what}" for what in not_measured)]
     return "\n\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
-"""A hub in titanoboa: its contracts, a registered owner with test dollars, and keys for everyone."""
+"""A hub in titanoboa: its contracts, a registered owner with test dollars, validators, and keys for everyone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -12,12 +12,14 @@ import pytest
 from coincurve import PrivateKey
 
 from tristrata.bindings.artifacts import _contracts_folder, _snekmate_parent, decode_error, load
+from tristrata.protocol.attestation import Checkpoint, Epoch, NextSet, ValidatorSet, make_set
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, SessionId, chain_ref, checksum, eip155, session_id
 from tristrata.protocol.receipt import Assurance
 from tristrata.protocol.signing import Domain, address_of, digest, sign
+from tristrata.protocol.standard_tree import StandardTree, payout_leaf
 from tristrata.protocol.terms import Terms
-from tristrata.protocol.units import Amount
+from tristrata.protocol.units import Amount, Timestamp
 from tristrata.protocol.voucher import Split, Voucher, splits_hash
 
 CHAIN = eip155(1)  # titanoboa's
@@ -26,6 +28,12 @@ WELCOME_CHAIN = chain_ref(eip155(8453))
 WELCOME = b"\x11" * 20
 GRACE = 60
 DOLLAR = 10**6
+DELAY = 100
+VETO_FEE = 5 * DOLLAR
+ONE, TWO, THREE = "validator one", "validator two", "validator three"
+WEIGHTS = {ONE: 40, TWO: 35, THREE: 25}
+VALIDITY, UNBONDING, MIN_STAKE = 1_000, 5_000, 20
+QUORUM = (ONE, TWO)  # 75 of 100; no other two reach 67
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,15 +89,81 @@ def reverts(artifact: str, name: str, *values: Any) -> Iterator[None]:
         assert found[1] == values
 
 
+def domain_of(contract: Any) -> Domain:
+    return Domain(CHAIN, REF, Address(bytes.fromhex(contract.address[2:])))
+
+
+def validator_set(
+    number: int = 1, weights: Mapping[str, int] = WEIGHTS, valid_until: int | None = None
+) -> ValidatorSet:
+    until = boa.env.timestamp + 10**6 if valid_until is None else valid_until
+    return make_set(number, {raw(name): Amount(weight) for name, weight in weights.items()}, Timestamp(until))
+
+
+def sign_all(domain: Domain, signed: Epoch | Checkpoint | NextSet, signers: Iterable[str] = QUORUM) -> list[bytes]:
+    """Signatures in the order that contracts want."""
+    return [sign(key(name), digest(domain.separator, signed.struct_hash)) for name in sorted(signers, key=raw)]
+
+
+class Payouts:
+    """What an epoch pays to whom, as a tree."""
+
+    def __init__(self, amounts: Mapping[str, int]) -> None:
+        self.amounts = amounts
+        self.names = list(amounts)
+        self._tree = StandardTree([payout_leaf(raw(name), amount) for name, amount in amounts.items()])
+        self.root = self._tree.root
+
+    def claim(self, name: str, epoch: int) -> tuple[Any, ...]:
+        """The arguments of a claim."""
+        return account(name), self.amounts[name], epoch, list(self._tree.prove(self.names.index(name)))
+
+
 @dataclass
 class Hub:
     dollar: Any
     sessions: Any
     settlement: Any
     operator: str
+    outbox: Any = None
 
     def domain(self, contract: Any) -> Domain:
-        return Domain(CHAIN, REF, Address(bytes.fromhex(contract.address[2:])))
+        return domain_of(contract)
+
+    def adopt(self, validators: ValidatorSet | None = None) -> ValidatorSet:
+        """Have the inbox deliver a validator set."""
+        adopted = validators or validator_set()
+        self.outbox.set_from_l1(adopted.number, adopted.valid_until, list(adopted.packed), sender=self.operator)
+        return adopted
+
+    def next_epoch(self, payouts_root: bytes = bytes(32), **changes: Any) -> Epoch:
+        """The epoch that comes next, up to the block before this one."""
+        fields = {
+            "epoch": self.outbox.last_epoch() + 1,
+            "block_number": boa.env.evm.patch.block_number - 1,
+            "receipts_root": b"\x44" * 32,
+            "payouts_root": payouts_root,
+            "content": b"\x55" * 32,
+        }
+        return Epoch(**{**fields, **changes})
+
+    def settle(
+        self, payouts_root: bytes = bytes(32), charges: Iterable[Any] = (), signers: Iterable[str] = QUORUM
+    ) -> Epoch:
+        """Seal the next epoch through `Settlement`, some blocks later."""
+        boa.env.time_travel(blocks=2, block_delta=1)
+        epoch = self.next_epoch(payouts_root)
+        signatures = sign_all(self.domain(self.outbox), epoch, signers)
+        self.settlement.settle(list(charges), *as_abi(epoch), signatures, sender=account("anyone"))
+        return epoch
+
+    def charge_call(
+        self, session: bytes, count: int, earned: dict[str, int], previous: dict[str, int] | None = None
+    ) -> tuple[Any, ...]:
+        """One charge, as `charge` and `settle` take it."""
+        splits = ordered(earned)
+        voucher = self.voucher(session, count, splits)
+        return as_abi(voucher), packed(splits), packed(ordered(previous or {})), self.sign(voucher)
 
     def register(self, name: str, role: int = 1) -> None:
         payload = (1).to_bytes(32, "big") + raw(name).rjust(32, b"\0") + role.to_bytes(32, "big")
@@ -130,15 +204,7 @@ class Hub:
     def charge(
         self, session: bytes, count: int, earned: dict[str, int], previous: dict[str, int] | None = None
     ) -> None:
-        splits = ordered(earned)
-        voucher = self.voucher(session, count, splits)
-        self.settlement.charge(
-            as_abi(voucher),
-            packed(splits),
-            packed(ordered(previous or {})),
-            self.sign(voucher),
-            sender=account("anyone"),
-        )
+        self.settlement.charge(*self.charge_call(session, count, earned, previous), sender=account("anyone"))
 
 
 def ordered(earned: dict[str, int]) -> tuple[Split, ...]:
@@ -158,7 +224,7 @@ def make_hub() -> Hub:
     operator = boa.env.generate_address("operator")
     with boa.env.prank(operator):
         dollar = contract("testing/TestDollar.vy")
-        settlement_address = boa.env.generate_address()  # each names the other
+        settlement_address = boa.env.generate_address()  # it names the others, and they name it
         sessions = contract(
             "orchestration/Sessions.vy",
             REF,
@@ -169,8 +235,54 @@ def make_hub() -> Hub:
             WELCOME.rjust(32, b"\0"),
             GRACE,
         )
-        settlement = contract("orchestration/Settlement.vy", REF, sessions.address, at=settlement_address)
-    hub = Hub(dollar, sessions, settlement, operator)
+        outbox = contract("messaging/Outbox.vy", REF, operator, settlement_address)
+        settlement = contract(
+            "orchestration/Settlement.vy",
+            REF,
+            sessions.address,
+            outbox.address,
+            DELAY,
+            VETO_FEE,
+            at=settlement_address,
+        )
+    hub = Hub(dollar, sessions, settlement, operator, outbox)
     hub.register("owner")
     hub.fund("owner", 1_000 * DOLLAR)
     return hub
+
+
+class Validators:
+    """The set with its token; each validator's account is another than its signer."""
+
+    def __init__(self) -> None:
+        self.owner = boa.env.generate_address("stake owner")
+        with boa.env.prank(self.owner):
+            self.token = contract("security/StakeToken.vy")
+        self.set = contract("security/ValidatorSet.vy", self.token.address, MIN_STAKE, VALIDITY, UNBONDING)
+
+    def fund(self, name: str, amount: int = 1_000) -> str:
+        holder = account(f"account of {name}")
+        self.token.mint(holder, amount, sender=self.owner)
+        self.token.approve(self.set.address, 2**256 - 1, sender=holder)
+        return holder
+
+    def register(self, name: str, stake: int) -> str:
+        holder = self.fund(name)
+        self.set.register(account(name), stake, sender=holder)
+        return holder
+
+    def publish(self, *names: str) -> None:
+        self.set.publish([account(name) for name in sorted(names, key=raw)], sender=account("anyone"))
+
+
+@pytest.fixture
+def validators() -> Validators:
+    return Validators()
+
+
+@pytest.fixture
+def published(validators: Validators) -> Validators:
+    for name, stake in WEIGHTS.items():
+        validators.register(name, stake)
+    validators.publish(*WEIGHTS)
+    return validators

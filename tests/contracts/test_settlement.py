@@ -134,7 +134,7 @@ def test_charge__replayed_on_another_chain_contract_or_session__is_refused(hub: 
     session, other = hub.open(nonce=1), hub.open(nonce=2)
     splits = ordered(FIRST)
     voucher = hub.voucher(session, 1, splits)
-    elsewhere = contract("orchestration/Settlement.vy", REF, hub.sessions.address)
+    elsewhere = contract("orchestration/Settlement.vy", REF, hub.sessions.address, hub.outbox.address, 0, 0)
     ours = hub.domain(hub.settlement)
     for domain in (
         Domain(eip155(2), ours.ref, ours.contract),

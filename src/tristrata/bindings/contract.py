@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from eth_abi.abi import decode, encode
 
-from tristrata.bindings.artifacts import Artifact, decode_error, load
+from tristrata.bindings.artifacts import CONTRACTS, Artifact, decode_error, load
 from tristrata.chains.evm import EvmChain, Log
 from tristrata.chains.writer import Inclusion, TransactionWriter
 from tristrata.protocol.hashing import keccak
@@ -48,8 +48,11 @@ class Contract:
         return keccak(f"{function}({','.join(types)})".encode())[:4] + encode(types, arguments)
 
     def decode_error(self, data: bytes) -> tuple[str, tuple[Any, ...]] | None:
-        """The contract's own error in revert data."""
-        return decode_error(data, self._artifact.errors)
+        """The error in revert data: the contract's own, or that of another of ours which it called."""
+        for name in (self.name, *CONTRACTS):
+            if (found := decode_error(data, load(name).errors)) is not None:
+                return found
+        return None
 
     def event(self, log: Log) -> Event | None:
         """The event in a log; `None` if it is not one of this contract's."""

@@ -14,7 +14,7 @@ from tristrata.config.network import Network
 from tristrata.protocol.epoch import Lane, child_leaf, parse_content
 from tristrata.protocol.ids import Address, Caip2, SessionId
 from tristrata.protocol.indexed_tree import IndexedTree
-from tristrata.protocol.proof import EpochParts, ParentHop, Path, ReceiptProof, SealedEpoch, make_path
+from tristrata.protocol.proof import EpochParts, ParentHop, ReceiptPath, ReceiptProof, SealedEpoch, make_path
 from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.signing import digest, recover
 from tristrata.protocol.standard_tree import StandardTree, receipt_leaf
@@ -46,7 +46,7 @@ class PathFinder:
         await history.catch_up(Level.SOFT)
         return _epoch_with(history, session, position)
 
-    async def _path(self, hub: Hub, session: SessionId, position: int) -> Path | None:
+    async def _path(self, hub: Hub, session: SessionId, position: int) -> ReceiptPath | None:
         record = await self.epoch_of(hub, session, position)
         if record is None:
             return None

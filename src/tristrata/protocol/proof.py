@@ -123,7 +123,7 @@ class CheckpointId(msgspec.Struct, frozen=True):
         return keccak(ledger + self.chain_ref + word(self.epoch) + self.root)
 
 
-class Path(msgspec.Struct, frozen=True):
+class ReceiptPath(msgspec.Struct, frozen=True):
     """The way from a signed receipt to Ethereum.
 
     ``position`` is the receipt's in its session. ``checkpoint_digest`` must be the checkpoint's `CheckpointId.digest`.
@@ -144,7 +144,7 @@ class ReceiptProof(msgspec.Struct, frozen=True):
     signature: bytes
     signer: Address
     domain: Domain
-    path: Path | None = None
+    path: ReceiptPath | None = None
 
 
 class Hop(msgspec.Struct, frozen=True):
@@ -175,11 +175,11 @@ def make_path(
     parent: ParentHop | None,
     chain: Caip2,
     ledger: Address,
-) -> Path:
+) -> ReceiptPath:
     """A path to the ``ledger`` on L1 ``chain``, with the checkpoint that it must end in."""
     top = parent.sealed if parent else sealed
     checkpoint = CheckpointId(chain, ledger, top.chain_ref, top.epoch, top.root)
-    return Path(position, siblings, sealed, parent, checkpoint, checkpoint.digest)
+    return ReceiptPath(position, siblings, sealed, parent, checkpoint, checkpoint.digest)
 
 
 def verify(proof: ReceiptProof, checkpoint_root: bytes, lane: Lane = Lane.ATTESTED) -> Verified:
@@ -195,7 +195,7 @@ def verify(proof: ReceiptProof, checkpoint_root: bytes, lane: Lane = Lane.ATTEST
         raise NotYetOnEthereum("the charge of its voucher, and the epoch that includes it")
     hops = _check_path(proof, proof.path, receipt_hash, lane)
     checkpoint = proof.path.checkpoint
-    if checkpoint_root == ZERO_WORD:
+    if checkpoint_root == ZERO_WORD or lane == Lane.NONE:
         raise NotYetOnEthereum(f"the checkpoint of epoch {checkpoint.epoch} of chain {show(checkpoint.chain_ref)}")
     _require(Link.ETHEREUM, checkpoint_root, checkpoint.root)
     return Verified(receipt_hash, hops)
@@ -241,7 +241,7 @@ def _check_signature(proof: ReceiptProof, receipt_hash: bytes) -> None:
         raise LinkBroken(Link.SIGNATURE, f"signer {checksum(proof.signer)}", checksum(signer))
 
 
-def _check_path(proof: ReceiptProof, path: Path, receipt_hash: bytes, lane: Lane) -> tuple[Hop, ...]:
+def _check_path(proof: ReceiptProof, path: ReceiptPath, receipt_hash: bytes, lane: Lane) -> tuple[Hop, ...]:
     sealed, parent, checkpoint = path.sealed, path.parent, path.checkpoint
     leaf = standard_tree.receipt_leaf(proof.receipt.session, path.position, receipt_hash)
     found = standard_tree.root_from_proof(standard_tree.leaf_hash(leaf), path.siblings)
@@ -280,7 +280,7 @@ def _require(link: Link, expected: bytes, found: bytes) -> None:
         raise LinkBroken(link, show(expected), show(found))
 
 
-def _path_to_json(path: Path) -> dict[str, Any]:
+def _path_to_json(path: ReceiptPath) -> dict[str, Any]:
     parent, checkpoint = path.parent, path.checkpoint
     return {
         "position": path.position,
@@ -327,11 +327,11 @@ def _proof_from_json(value: Any) -> ReceiptProof:
     )
 
 
-def _path_from_json(value: Any) -> Path:
+def _path_from_json(value: Any) -> ReceiptPath:
     fields = codec._Fields("path", value, _PATH_FIELDS)
     parent = fields.get("parent")
     checkpoint = codec._Fields("checkpoint", fields.get("checkpoint"), _CHECKPOINT_FIELDS)
-    return Path(
+    return ReceiptPath(
         position=fields.number("position"),
         siblings=_siblings_from_json("path.siblings", fields.get("siblings")),
         sealed=_sealed_from_json("path.sealed", fields.get("sealed")),

@@ -1,0 +1,260 @@
+"""The ledger of epochs, and its super roots, against the trees of `protocol`."""
+
+from functools import cache
+from typing import Any
+
+import boa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.contracts.conftest import (
+    CHAIN,
+    ONE,
+    QUORUM,
+    REF,
+    THREE,
+    TWO,
+    VALIDITY,
+    Validators,
+    account,
+    contract,
+    domain_of,
+    reverts,
+    sign_all,
+)
+from tristrata.protocol.attestation import Checkpoint, NextSet
+from tristrata.protocol.epoch import Lane, child_leaf
+from tristrata.protocol.hashing import keccak
+from tristrata.protocol.ids import ChainRef, chain_ref, eip155
+from tristrata.protocol.indexed_tree import IndexedTree
+from tristrata.protocol.signing import Domain
+
+HUB, OTHER = chain_ref(eip155(8453)), chain_ref(eip155(42161))
+ROOT, ROOT_2 = b"\x77" * 32, b"\x88" * 32
+
+
+class Ledger:
+    """The ledger with two chains, and the super tree as `protocol` has it."""
+
+    def __init__(self, validators: Validators) -> None:
+        self.validators = validators
+        self.owner = boa.env.generate_address("ledger owner")
+        with boa.env.prank(self.owner):
+            self.contract = contract("security/CheckpointLedger.vy", REF, validators.set.address)
+            assert [self.contract.add_chain(HUB, REF), self.contract.add_chain(OTHER, HUB)] == [2, 3]
+        self.tree = IndexedTree()
+
+    def attest(self, chain: bytes, epoch: int, root: bytes = ROOT, signers: tuple[str, ...] = QUORUM) -> None:
+        signatures = sign_all(domain_of(self.contract), Checkpoint(ChainRef(chain), epoch, root), signers)
+        self.contract.attest(chain, epoch, root, signatures, sender=account("anyone"))
+
+    def expect(self, *leaves: tuple[int, bytes]) -> bytes:
+        """The super root, once these leaves and those of set and randomness are put in."""
+        number, root, total, until = self.validators.set.current()
+        own = [(0, NextSet(number, root, total, until).leaf), (1, bytes(boa.env.evm.patch.prevrandao))]
+        for index, leaf in (*own, *leaves):
+            self.tree = self.tree.update(index, leaf)
+        return self.tree.root
+
+
+@pytest.fixture
+def ledger(published: Validators) -> Ledger:
+    return Ledger(published)
+
+
+def leaf(chain: bytes, epoch: int, root: bytes) -> bytes:
+    return child_leaf(ChainRef(chain), epoch, root, Lane.ATTESTED)
+
+
+def test_add_chain__by_the_owner__takes_the_next_index(ledger: Ledger) -> None:
+    assert tuple(ledger.contract.chain(HUB)) == (2, 0)
+    assert tuple(ledger.contract.chain(OTHER)) == (3, 0)
+    assert tuple(ledger.contract.chain(REF)) == (0, 0)
+    assert ledger.contract.parent_of(OTHER) == HUB
+
+
+def test_add_chain__twice_or_by_a_stranger__is_refused(ledger: Ledger) -> None:
+    with reverts("CheckpointLedger", "ChainExists", HUB):
+        ledger.contract.add_chain(HUB, REF, sender=ledger.owner)
+    with pytest.raises(boa.BoaError, match="ownable: caller is not the owner"):
+        ledger.contract.add_chain(b"\x01" * 32, REF, sender=account("stranger"))
+
+
+def test_add_chain__a_255th__is_refused(ledger: Ledger) -> None:
+    for number in range(252):
+        assert ledger.contract.add_chain(keccak(bytes([number])), REF, sender=ledger.owner) == 4 + number
+
+    with reverts("CheckpointLedger", "TreeFull", 256):
+        ledger.contract.add_chain(b"\x01" * 32, REF, sender=ledger.owner)
+    last = keccak(bytes([251]))
+    ledger.attest(last, 1)
+    assert ledger.contract.super_root(1) == ledger.expect((255, leaf(last, 1, ROOT)))
+
+
+def test_ownership__handed_on__takes_two_steps(ledger: Ledger) -> None:
+    ledger.contract.transfer_ownership(account("next owner"), sender=ledger.owner)
+
+    assert ledger.contract.owner() == ledger.owner
+    assert ledger.contract.pending_owner() == account("next owner")
+    ledger.contract.accept_ownership(sender=account("next owner"))
+    assert ledger.contract.owner() == account("next owner")
+
+
+def test_attest__signed_by_a_quorum__is_on_record_and_in_a_new_super_root(ledger: Ledger) -> None:
+    boa.env.evm.patch.prevrandao = b"\x99" * 32
+
+    ledger.attest(HUB, 1)
+
+    attested, super_root = ledger.contract.get_logs()
+    assert tuple(ledger.contract.checkpoint(HUB, 1)) == (ROOT, Lane.ATTESTED, boa.env.timestamp)
+    assert tuple(ledger.contract.checkpoint(HUB, 2)) == (bytes(32), Lane.NONE, 0)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 1)
+    expected = ledger.expect((2, leaf(HUB, 1, ROOT)))
+    assert ledger.contract.super_number() == 1
+    assert ledger.contract.super_root(1) == expected
+    assert (attested.chain, attested.epoch, attested.root, attested.super_number) == (HUB, 1, ROOT, 1)
+    assert (super_root.number, super_root.root) == (1, expected)
+
+
+def test_attest__again__keeps_every_old_super_root(ledger: Ledger) -> None:
+    expected = []
+    for epoch in range(1, 4):
+        for chain, index in ((HUB, 2), (OTHER, 3)):
+            boa.env.evm.patch.prevrandao = keccak(bytes([epoch]))
+            ledger.attest(chain, epoch, keccak(chain))
+            expected.append(ledger.expect((index, leaf(chain, epoch, keccak(chain)))))
+
+    assert len(set(expected)) == 6
+    assert [ledger.contract.super_root(number) for number in range(1, 7)] == expected
+    assert ledger.contract.super_root(7) == bytes(32)
+
+
+def test_attest__an_older_epoch_late__is_on_record_but_not_in_the_leaf(ledger: Ledger) -> None:
+    ledger.attest(HUB, 5)
+    boa.env.time_travel(10)
+    ledger.attest(HUB, 3, ROOT_2)
+
+    assert tuple(ledger.contract.checkpoint(HUB, 3)) == (ROOT_2, Lane.ATTESTED, boa.env.timestamp)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 5)
+    assert ledger.contract.super_number() == 2
+    assert ledger.contract.super_root(2) == ledger.expect((2, leaf(HUB, 5, ROOT)))
+
+
+def test_attest__after_a_new_set__has_it_in_the_super_root(ledger: Ledger) -> None:
+    ledger.attest(HUB, 1)
+    ledger.validators.register("validator four", 100)
+    ledger.validators.publish(ONE, TWO, THREE, "validator four")
+
+    with reverts("ValidatorSet", "NoQuorum", 100, 200):
+        ledger.attest(HUB, 2, signers=(ONE, TWO, THREE))
+    ledger.attest(HUB, 2, signers=(ONE, "validator four"))
+    assert ledger.validators.set.current().number == 2
+    assert ledger.contract.super_root(2) == ledger.expect((2, leaf(HUB, 2, ROOT)))
+
+
+def test_attest__an_epoch_on_record__is_refused_whatever_its_root(ledger: Ledger) -> None:
+    ledger.attest(HUB, 1)
+
+    for root in (ROOT, ROOT_2):
+        with reverts("CheckpointLedger", "AlreadyAttested", HUB, 1):
+            ledger.attest(HUB, 1, root, (ONE, TWO, THREE))
+    assert ledger.contract.checkpoint(HUB, 1).root == ROOT
+
+
+def test_attest__unknown_chain_zero_root_or_epoch__is_refused(ledger: Ledger) -> None:
+    with reverts("CheckpointLedger", "ChainUnknown", REF):
+        ledger.attest(REF, 1)
+    with reverts("CheckpointLedger", "NothingSealed", HUB, 1, bytes(32)):
+        ledger.attest(HUB, 1, bytes(32))
+    with reverts("CheckpointLedger", "NothingSealed", HUB, 0, ROOT):
+        ledger.attest(HUB, 0)
+
+
+def test_attest__without_a_quorum_of_the_current_set__is_refused(ledger: Ledger) -> None:
+    until = boa.env.timestamp + VALIDITY
+
+    with reverts("ValidatorSet", "NoQuorum", 65, 100):
+        ledger.attest(HUB, 1, signers=(ONE, THREE))
+    with reverts("ValidatorSet", "NotValidator", account("stranger").lower()):
+        ledger.attest(HUB, 1, signers=("stranger",))
+    boa.env.time_travel(VALIDITY + 1)
+    with reverts("ValidatorSet", "SetExpired", until, until + 1):
+        ledger.attest(HUB, 1)
+    ledger.validators.publish(ONE, TWO, THREE)
+    ledger.attest(HUB, 1)
+
+
+def test_attest__signed_for_another_ledger_chain_epoch_or_root__is_refused(ledger: Ledger) -> None:
+    ours = domain_of(ledger.contract)
+    elsewhere = contract("security/CheckpointLedger.vy", REF, ledger.validators.set.address)
+    meant = Checkpoint(HUB, 1, ROOT)
+    attempts: list[tuple[Domain, Any]] = [
+        (domain_of(elsewhere), meant),
+        (domain_of(ledger.validators.set), meant),
+        (Domain(eip155(2), REF, ours.contract), meant),
+        (Domain(CHAIN, HUB, ours.contract), meant),
+        (ours, Checkpoint(OTHER, 1, ROOT)),
+        (ours, Checkpoint(HUB, 2, ROOT)),
+        (ours, Checkpoint(HUB, 1, ROOT_2)),
+        (ours, NextSet(1, ROOT, 1, 1)),
+    ]
+
+    for domain, signed in attempts:
+        with reverts("ValidatorSet", "NotValidator"):
+            ledger.contract.attest(HUB, 1, ROOT, sign_all(domain, signed, (ONE,)))
+    ledger.attest(HUB, 1)
+
+
+TREE_ALONE = """
+from shared import indexed_tree
+
+initializes: indexed_tree
+
+@external
+def take() -> uint256:
+    return indexed_tree._take()
+
+@external
+def update(index: uint256, leaf: bytes32):
+    indexed_tree._update(index, leaf)
+
+@external
+@view
+def root() -> bytes32:
+    return indexed_tree._root()
+"""
+
+
+@cache
+def tree_alone() -> Any:
+    return boa.loads_partial(TREE_ALONE)
+
+
+def test_indexed_tree__untaken_place__cannot_be_written() -> None:
+    tree = tree_alone().deploy()
+
+    assert tree.root() == IndexedTree().root
+    with pytest.raises(boa.BoaError):
+        tree.update(0, ROOT)
+    tree.take()
+    tree.update(0, ROOT)
+    with pytest.raises(boa.BoaError):
+        tree.update(1, ROOT)
+
+
+@given(st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 255), st.binary(min_size=32, max_size=32))), max_size=40))
+def test_indexed_tree__any_places_and_updates__has_the_root_that_protocol_has(
+    steps: list[tuple[int, bytes] | None],
+) -> None:
+    with boa.env.anchor():
+        tree, expected, taken = tree_alone().deploy(), IndexedTree(), 0
+        for step in steps:
+            if step is None or not taken:
+                assert tree.take() == taken
+                taken += 1
+            else:
+                index, value = step[0] % taken, step[1]
+                tree.update(index, value)
+                expected = expected.update(index, value)
+            assert tree.root() == expected.root

@@ -1,0 +1,404 @@
+"""Epochs on the running network: receipts proven from Ethereum, whoever lies, stops or is killed meanwhile."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coincurve import PrivateKey
+
+from tests.e2e.conftest import MODEL, Customer
+from tests.support.network import CliNetwork, wait_for
+from tristrata.bindings.hub import open_hubs
+from tristrata.bindings.security import Security
+from tristrata.chains.evm import Level
+from tristrata.chains.writer import TransactionReverted, TransactionWriter
+from tristrata.client import RouterApi
+from tristrata.client.account import NewSession
+from tristrata.client.money import Treasurer
+from tristrata.client.paths import PathFinder
+from tristrata.protocol import codec
+from tristrata.protocol.attestation import Epoch
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.proof import ReceiptProof, proof_to_json
+from tristrata.protocol.signing import address_of, digest
+from tristrata.settler.service import HubSettler
+from tristrata.storage.attestations import Attestations
+from tristrata.storage.bulletin import Bulletin
+from tristrata.storage.content_store import ContentStore
+from tristrata.storage.database import Database
+from tristrata.storage.intents import Intents
+from tristrata.storage.receipt_book import ReceiptBook
+
+VALIDATORS = ("validator-1", "validator-2", "validator-3")
+QUESTION = [{"role": "user", "content": "What is the capital of Japan?"}]
+
+
+@dataclass
+class Observer:
+    """What anybody can see: the chains, the content store, the bulletin."""
+
+    customer: Customer
+    security: Security
+    finder: PathFinder
+    store: ContentStore
+    attestations: Attestations
+
+    async def ask(self, session: NewSession) -> dict[str, Any]:
+        """One answer; gives the document of its receipt."""
+        answer = await self.customer.client(session).chat.completions.create(
+            model=MODEL, messages=QUESTION, temperature=0, seed=7
+        )
+        async with RouterApi(self.customer.settings.router, session.api_key) as api:
+            return await api.receipt(answer.id.removeprefix("chatcmpl-"))
+
+    async def prove(self, document: dict[str, Any]) -> ReceiptProof:
+        receipt = codec.receipt_from_json(document["receipt"])
+        signature = bytes.fromhex(document["signature"][2:])
+        return await self.finder.prove(self.customer.hub, receipt, signature, document["position"])
+
+    async def until_on_ethereum(self, document: dict[str, Any]) -> ReceiptProof:
+        async with _patience():
+            while True:
+                proof = await self.prove(document)
+                if proof.path is not None:
+                    named = proof.path.checkpoint
+                    head = (await self.security.chain.block(Level.FINALIZED)).number
+                    if (await self.security.checkpoint(named.chain_ref, named.epoch, at=head)).lane:
+                        return proof
+                await _a_moment()
+
+    async def last_epoch(self) -> int:
+        hub = self.customer.hub
+        return int(await hub.outbox.read("last_epoch", at=(await hub.chain.block(Level.SOFT)).number))
+
+
+@pytest.fixture
+async def observer(customer: Customer) -> AsyncIterator[Observer]:
+    settings = customer.settings
+    hubs = open_hubs(settings.network, settings.manifest, customer.chains)
+    security = Security(settings.network, settings.manifest, customer.chains)
+    store = ContentStore(settings.home.content)
+    finder = PathFinder(settings.network, hubs, security, store)
+    yield Observer(customer, security, finder, store, Attestations(Bulletin(settings.home.bulletin)))
+
+
+@contextmanager
+def paused(network: CliNetwork, *names: str) -> Iterator[None]:
+    pids = [network.status()["processes"][name] for name in names]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+class TestProof:
+    async def test_verify__receipt_of_an_answer__is_awaited_then_proven_then_offline(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        session = await observer.customer.open()
+        file = tmp_path / "receipt.json"
+        with paused(network, "settler"):
+            document = await observer.ask(session)
+            file.write_text(json.dumps(proof_to_json(await observer.prove(document))))
+            awaiting = network.run("verify", str(file))
+            assert (awaiting.returncode, "awaiting" in (awaiting.stdout + awaiting.stderr).lower()) == (2, True)
+
+        proof = await observer.until_on_ethereum(document)
+        assert proof.path is not None
+        file.write_text(json.dumps(proof_to_json(proof)))
+        proven = network.run("verify", str(file))
+        assert proven.returncode == 0, proven.stdout + proven.stderr
+        root = "0x" + proof.path.checkpoint.root.hex()
+        nowhere = CliNetwork(tmp_path / "nowhere")
+        assert nowhere.run("verify", str(file), "--checkpoint", root).returncode == 0
+        assert nowhere.run("verify", str(file), "--checkpoint", "0x" + "11" * 32).returncode == 1
+        other_chain = network.run("verify", str(file), "--rpc", network.status()["chains"]["base"]["rpc"])
+        assert other_chain.returncode == 3
+        assert "serves chain 31338" in other_chain.stdout + other_chain.stderr
+
+    async def test_verify__epoch_that_the_ledger_does_not_know__is_awaited(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        document = await observer.ask(await observer.customer.open())
+        with paused(network, "relayer"):
+            async with _patience():
+                while (proof := await observer.prove(document)).path is None:
+                    await _a_moment()
+            file = tmp_path / "receipt.json"
+            file.write_text(json.dumps(proof_to_json(proof)))
+            assert network.run("verify", str(file)).returncode == 2
+        await observer.until_on_ethereum(document)
+
+
+class TestValidators:
+    async def test_validator__one_is_down__the_others_are_quorum(self, network: CliNetwork, observer: Observer) -> None:
+        with paused(network, "validator-2"):
+            document = await observer.ask(await observer.customer.open())
+            assert (await observer.until_on_ethereum(document)).path is not None
+
+    async def test_validator__two_are_down__nothing_is_sealed_until_one_is_back(
+        self, network: CliNetwork, observer: Observer
+    ) -> None:
+        session = await observer.customer.open()
+        await observer.until_on_ethereum(await observer.ask(session))
+        with paused(network, "validator-1", "validator-2"):
+            document = await observer.ask(session)
+            await _seconds(4)
+            assert (await observer.prove(document)).path is None
+        await observer.until_on_ethereum(document)
+
+    async def test_proposal__with_a_wrong_root__gets_no_signature_and_an_alarm(
+        self, network: CliNetwork, observer: Observer
+    ) -> None:
+        hub, liar = observer.customer.hub, PrivateKey()
+        session = await observer.customer.open()
+        await observer.until_on_ethereum(await observer.ask(session))
+        with paused(network, "settler"):
+            number = await observer.last_epoch() + 1
+            block = (await hub.chain.block(Level.FINALIZED)).number
+            last = (await observer.finder.epoch_of(hub, session.session, 0)).content
+            wrong = Epoch(number, block, b"\x01" * 32, b"\x02" * 32, last)
+            observer.attestations.propose(hub.ref, address_of(liar.public_key), wrong)
+            message = digest(hub.outbox_domain.separator, wrong.struct_hash)
+            logs = [network.home.logs / f"{name}.log" for name in VALIDATORS]
+            wait_for(lambda: all("alarm: nothing is signed" in log.read_text() for log in logs))
+            assert observer.attestations.signatures(hub.ref, number, message) == {}
+        await observer.until_on_ethereum(await observer.ask(session))
+
+    async def test_validator__without_router_and_settler_state__recomputes_everything(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        await observer.until_on_ethereum(await observer.ask(await observer.customer.open()))
+        alone = CliNetwork(tmp_path)
+        home = alone.home.folder
+        (home / "keys").mkdir(parents=True, mode=0o700)
+        for name in ("network.json", "manifest.json", "keys/password", "keys/validator-1.json"):
+            shutil.copy2(network.home.folder / name, home / name)
+        for name in ("content", "bulletin"):
+            (home / name).symlink_to(network.home.folder / name)
+
+        ready = alone.run("validator", "validator-1", "--check")
+        assert ready.returncode == 0, ready.stdout
+        assert "33.3 % of validator set 1" in ready.stdout
+        running = alone.start("validator", "validator-1", "--dry-run")
+        try:
+            assert running.stdout is not None
+            lines = [running.stdout.readline() for _ in range(1)]
+        finally:
+            running.send_signal(signal.SIGINT)
+            rest, _ = running.communicate(timeout=20)
+        output = "".join(lines) + rest
+        assert "would sign" in output
+        assert '"event": "signed"' not in output
+        assert running.returncode == 0
+
+    def test_validator__unknown_name__says_what_is_missing(self, network: CliNetwork) -> None:
+        unready = network.run("validator", "nobody", "--check")
+        assert unready.returncode == 1
+        assert "nobody.json cannot be read" in unready.stdout
+
+
+class TestSettler:
+    async def test_settler__killed_between_store_and_chain__goes_on_and_seals_once(
+        self, network: CliNetwork, observer: Observer
+    ) -> None:
+        hub, session = observer.customer.hub, await observer.customer.open()
+        await observer.until_on_ethereum(await observer.ask(session))
+        with paused(network, *VALIDATORS):
+            document = await observer.ask(session)
+            number = await observer.last_epoch() + 1
+            async with _patience():
+                while not observer.attestations.proposals(hub.ref, number):
+                    await _a_moment()
+            killed = network.status()["processes"]["settler"]
+            os.kill(killed, signal.SIGKILL)
+            wait_for(lambda: network.status()["processes"].get("settler", killed) != killed)
+
+        await observer.until_on_ethereum(document)
+        async with RouterApi(observer.customer.settings.router, session.api_key) as api:
+            state = await api.session(session.session)
+        assert state["charged"] == state["cumulative"]
+
+    async def test_settler__two_at_once__seal_every_epoch_once_and_charge_nothing_twice(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        settings, hub = observer.customer.settings, observer.customer.hub
+        session = await observer.customer.open()
+        books = await Database.open_to_read(settings.home.actor("router") / "router.sqlite")
+        database = await Database.open(tmp_path / "second.sqlite")
+        writer = TransactionWriter(hub.chain, observer.customer.key, Intents(database))
+        second = HubSettler(hub, writer, ReceiptBook(books), observer.store, observer.attestations, 0)
+        for _ in range(3):
+            document = await observer.ask(session)
+            for _ in range(8):
+                await _one_step(second)
+                await _a_moment()
+        proof = await _stepping(second, observer.until_on_ethereum(document))
+        await books.close()
+        await database.close()
+
+        history = observer.finder._histories[hub.name]
+        assert [sealed.epoch for sealed in history.sealed] == list(range(1, len(history.sealed) + 1))
+        assert proof.path is not None
+        cumulative = int(document["voucher"]["cumulative"])
+        head = (await hub.chain.block(Level.SOFT)).number
+        assert (await hub.charged(session.session, at=head)).cumulative == cumulative
+
+
+class TestMoney:
+    async def test_content_withheld__nothing_is_signed_but_money_is_charged_and_claimed(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        hub, session = observer.customer.hub, await observer.customer.open()
+        await observer.until_on_ethereum(await observer.ask(session))
+        hidden = network.home.folder / "content-hidden"
+        with paused(network, *VALIDATORS):
+            document = await observer.ask(session)
+            number = await observer.last_epoch() + 1
+            async with _patience():
+                while not (proposals := observer.attestations.proposals(hub.ref, number)):
+                    await _a_moment()
+            content = network.home.content / proposals[0].content.hex()[:2] / proposals[0].content.hex()
+            content.rename(hidden)
+        log = network.home.logs / "validator-1.log"
+        wait_for(lambda: proposals[0].content.hex() in log.read_text())
+        await _seconds(2)
+        assert await observer.last_epoch() == number - 1
+
+        earned = await _charge_and_claim_direct(observer, document, tmp_path)
+        assert earned > 0
+        hidden.rename(content)  # and with the content back, the epoch is sealed after all
+        await observer.until_on_ethereum(document)
+
+    async def test_everyone_gone__users_and_miners_get_their_money_out(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        customer, hub = observer.customer, observer.customer.hub
+        session = await customer.open()
+        with paused(network, "settler"):
+            document = await observer.ask(session)
+            with paused(network, "router", "relayer", "admission", "miner-1", "miner-2", *VALIDATORS):
+                earned = await _charge_and_claim_direct(observer, document, tmp_path)
+                assert earned == int(document["voucher"]["cumulative"])
+
+                database = await Database.open(tmp_path / "owner.sqlite")
+                writer = TransactionWriter(hub.chain, customer.key, Intents(database))
+                await hub.sessions.write(writer, "ask to close", "request_close", session.session)
+                head = (await hub.chain.block(Level.SOFT)).number
+                record = await hub.session(session.session, at=head)
+                assert record is not None
+                async with _patience():
+                    while (await hub.chain.block(Level.SOFT)).timestamp < record.closing_at:
+                        await _a_moment()
+                closed = await hub.sessions.write(writer, "close", "close", session.session)
+                await database.close()
+                assert await hub.balance(customer.account.address, at=closed.block) == 5_000_000 - earned
+
+    async def test_claim__after_the_veto_delay__pays_once_and_says_where_the_money_is(
+        self, network: CliNetwork, observer: Observer
+    ) -> None:
+        document = await observer.ask(await observer.customer.open())
+        await observer.until_on_ethereum(document)
+        miner = codec.receipt_from_json(document["receipt"]).miner
+        treasurer = Treasurer(observer.customer.hub)
+        async with _patience():
+            while (await treasurer.money(miner)).claimable == 0:
+                await _a_moment()
+        names = {_account(network, name): name for name in ("miner-1", "miner-2")}
+        name = names[miner]
+
+        before = (await treasurer.money(miner)).wallet
+        claimed = network.run("claim", name)
+        assert claimed.returncode == 0, claimed.stderr
+        again = network.run("claim", name)
+        assert "arbitrum: nothing to claim now" in again.stdout
+        money = await treasurer.money(miner)
+        assert money.wallet > before
+        assert (money.claimed, money.claimable) == (money.earned, 0)
+        seen = json.loads(network.run("where-is-my-money", name, "--json").stdout)
+        assert seen[0]["claimed"] == str(money.claimed)
+
+    async def test_claim__more_than_the_epoch_says__is_refused_by_the_contract(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        hub = observer.customer.hub
+        document = await observer.ask(await observer.customer.open())
+        await observer.until_on_ethereum(document)
+        miner = codec.receipt_from_json(document["receipt"]).miner
+        treasurer = Treasurer(hub)
+        async with _patience():
+            while (payout := await treasurer.payout(miner)) is None:
+                await _a_moment()
+        database = await Database.open(tmp_path / "thief.sqlite")
+        writer = TransactionWriter(hub.chain, observer.customer.key, Intents(database))
+        arguments = (miner, payout.cumulative + 1, payout.epoch, list(payout.proof))
+        with pytest.raises(TransactionReverted):
+            await hub.settlement.write(writer, "too much", "claim", *arguments)
+        await database.close()
+
+
+async def _charge_and_claim_direct(observer: Observer, document: dict[str, Any], folder: Path) -> int:
+    """Charge an answer's voucher and pay out all its splits, as anyone may; what was paid in all for this session."""
+    hub = observer.customer.hub
+    signed = codec.voucher_from_json(document["voucher"])
+    database = await Database.open(folder / "anyone.sqlite")
+    writer = TransactionWriter(hub.chain, observer.customer.key, Intents(database))
+    treasurer = Treasurer(hub)
+    await treasurer.money(observer.customer.account.address)
+    previous = treasurer._history.charged_at(treasurer._history.head).get(signed.voucher.session)
+    if previous is None or previous.cumulative < signed.voucher.cumulative:
+        await hub.charge(writer, signed, previous.splits if previous else ())
+    paid = 0
+    words = [split.packed for split in signed.splits]
+    for index, split in enumerate(signed.splits):
+        head = (await hub.chain.block(Level.SOFT)).number
+        before = await hub.balance(split.payee, at=head)
+        done = await hub.settlement.write(
+            writer, f"claim {index}", "claim_direct", signed.voucher.session, words, index
+        )
+        paid += await hub.balance(split.payee, at=done.block) - before
+    await database.close()
+    return paid
+
+
+async def _one_step(settler: HubSettler) -> None:
+    with suppress(TristrataError):  # where the other settler was first
+        await settler.step(2**60)
+
+
+async def _stepping(settler: HubSettler, work: Any) -> Any:
+    waiting = asyncio.ensure_future(work)
+    while not waiting.done():
+        await _one_step(settler)
+        await _a_moment()
+    return waiting.result()
+
+
+def _account(network: CliNetwork, name: str) -> bytes:
+    from tristrata.custody.keystore import load_key, read_password
+
+    key = load_key(network.home.keystore(name), read_password(network.home.password_file))
+    return address_of(key.public_key)
+
+
+def _patience() -> Any:
+    return asyncio.timeout(60)
+
+
+async def _a_moment() -> None:
+    await asyncio.sleep(0.1)
+
+
+async def _seconds(number: float) -> None:
+    await asyncio.sleep(number)
