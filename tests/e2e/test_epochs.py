@@ -127,6 +127,15 @@ class TestProof:
         assert other_chain.returncode == 3
         assert "serves chain 31338" in other_chain.stdout + other_chain.stderr
 
+    def test_ask__and_wait__leaves_a_file_that_verify_proves(self, network: CliNetwork, tmp_path: Path) -> None:
+        for hub in ("arbitrum", "acme"):
+            file = tmp_path / f"{hub}.json"
+            asked = network.run("ask", "List five fruits.", "--hub", hub, "--receipt", str(file), "--wait")
+            assert asked.returncode == 0, asked.stderr
+            wait_for(lambda file=file: network.run("verify", str(file)).returncode == 0)
+            proven = json.loads(network.run("verify", str(file), "--json").stdout)
+            assert proven["status"] == "proven"
+
     async def test_verify__epoch_that_the_ledger_does_not_know__is_awaited(
         self, network: CliNetwork, observer: Observer, tmp_path: Path
     ) -> None:

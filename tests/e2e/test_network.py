@@ -99,6 +99,7 @@ class TestAnswers:
             assert done.stdout == "The capital of Japan is Tokyo.\n"
             assert "8 tokens" in done.stderr
             document = json.loads((tmp_path / hub).read_text())
+            assert document["format"] == "tristrata.receipt/1"
             assert document["chain"] == f"eip155:{network.status()['chains'][hub]['chain_id']}"
 
 

@@ -120,7 +120,7 @@ async def world(tmp_path: Path, smollm2: Path) -> AsyncIterator[World]:
         await keys.grant(sha256(key.encode()).digest(), session, 0)
     models = [ServedModel(MODEL, SMOLLM2.model_id, 2_048), ServedModel("other", b"\x01" * 32, 2_048)]
     desk = Desk(router_connection, inbox, presence, book, "r1")
-    routes = [*OpenAiApi(desk, sessions, keys, models).routes, *ReceiptsApi(sessions, keys, book).routes]
+    routes = [*OpenAiApi(desk, sessions, keys, models).routes, *ReceiptsApi(sessions, keys, book, _no_chains).routes]
     app = create_app(routes, dict)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())
@@ -141,6 +141,10 @@ async def world(tmp_path: Path, smollm2: Path) -> AsyncIterator[World]:
     await runtime.close()
     await database.close()
     await fabric.stop()
+
+
+async def _no_chains(_: Any) -> Any:
+    raise AssertionError("there are no chains here")
 
 
 async def eventually(condition: Any) -> None:

@@ -3,6 +3,7 @@
 Settler and validators follow the same history, each from its own endpoint, and ask it what held at which block.
 """
 
+import asyncio
 from bisect import bisect_right
 from collections import defaultdict
 
@@ -49,6 +50,7 @@ class HubHistory:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self._lock = asyncio.Lock()
         self.head = hub.first_block - 1
         self.sealed: list[SealedEpoch] = []
         self.children: list[ChildAttested] = []
@@ -59,13 +61,14 @@ class HubHistory:
 
     async def catch_up(self, level: Level) -> int:
         """Take in everything up to the newest block of ``level``, and give its number."""
-        head = (await self.hub.chain.block(level)).number
-        while self.head < head:
-            last = min(head, self.head + _BLOCKS_AT_ONCE)
-            for event in await self.hub.events(self.head + 1, last):
-                self._take(event)
-            self.head = last
-        return self.head
+        async with self._lock:
+            head = (await self.hub.chain.block(level)).number
+            while self.head < head:
+                last = min(head, self.head + _BLOCKS_AT_ONCE)
+                for event in await self.hub.events(self.head + 1, last):
+                    self._take(event)
+                self.head = last
+            return self.head
 
     def charged_at(self, block: int) -> dict[SessionId, ChargedSession]:
         """Each session's last charge up to ``block``."""

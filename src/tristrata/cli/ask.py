@@ -7,6 +7,8 @@ import typer
 
 from tristrata.cli.options import DEFAULT_NETWORK, NetworkName
 
+_POLL_SECONDS = 0.5
+
 
 def ask(
     prompt: Annotated[str, typer.Argument(help="What to ask.")],
@@ -16,20 +18,24 @@ def ask(
     seed: Annotated[int, typer.Option(help="The same seed and temperature give the same answer.")] = 7,
     temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.0,
     receipt: Annotated[
-        Path | None, typer.Option("--receipt", help="Write the receipt with its voucher here.", metavar="FILE")
+        Path | None, typer.Option("--receipt", help="Write the receipt file here, for `verify`.", metavar="FILE")
     ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the receipt can be proven from Ethereum.")] = False,
 ) -> None:
     """Ask the running network. The answer goes to standard output, what it cost to standard error."""
     import asyncio
     import json
 
-    document = asyncio.run(_ask(prompt, network, hub, max_tokens, seed, temperature))
+    document = asyncio.run(_ask(prompt, network, hub, max_tokens, seed, temperature, wait))
     if receipt is not None:
         receipt.write_text(json.dumps(document, indent=2) + "\n")
 
 
-async def _ask(prompt: str, network: str, hub: str, max_tokens: int, seed: int, temperature: float) -> dict[str, Any]:
-    """Print the answer; give the receipt with its voucher."""
+async def _ask(
+    prompt: str, network: str, hub: str, max_tokens: int, seed: int, temperature: float, wait: bool
+) -> dict[str, Any]:
+    """Print the answer; give the receipt file."""
+    import asyncio
     import sys
 
     from tristrata.cli.options import home_of
@@ -73,4 +79,8 @@ async def _ask(prompt: str, network: str, hub: str, max_tokens: int, seed: int, 
             f"receipt {signed['request_id']}",
             file=sys.stderr,
         )
-        return await api.receipt(signed["request_id"])
+        proof = await api.proof(signed["request_id"])
+        while wait and proof["path"] is None:
+            await asyncio.sleep(_POLL_SECONDS)
+            proof = await api.proof(signed["request_id"])
+        return proof

@@ -162,6 +162,10 @@ class RouterApi:
         """A receipt with its voucher and how far it has come (``stage``)."""
         return await self._call("GET", f"/v1/receipts/{request_id.removeprefix('0x')}")
 
+    async def proof(self, request_id: str) -> dict[str, Any]:
+        """A receipt file (`tristrata.protocol.proof`): the receipt with its way to Ethereum, as far as it has come."""
+        return await self._call("GET", f"/v1/receipts/{request_id.removeprefix('0x')}/proof")
+
     async def health(self) -> dict[str, Any]:
         """The router's own account of its health."""
         return await self._call("GET", "/health")

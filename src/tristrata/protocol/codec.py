@@ -44,7 +44,7 @@ def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
 
 def receipt_from_json(value: Any) -> Receipt:
     """The receipt in a JSON object. Raises `InvalidValue`."""
-    fields = _Fields("receipt", value, _RECEIPT_FIELDS)
+    fields = Fields("receipt", value, _RECEIPT_FIELDS)
     return Receipt(
         session=SessionId(fields.raw("session", 32)),
         request_id=RequestId(fields.raw("request_id", 32)),
@@ -78,11 +78,11 @@ def voucher_to_json(signed: SignedVoucher) -> dict[str, Any]:
 
 def voucher_from_json(value: Any) -> SignedVoucher:
     """The signed voucher in a JSON object; its splits are checked against it. Raises `InvalidValue`."""
-    fields = _Fields("voucher", value, _VOUCHER_FIELDS)
+    fields = Fields("voucher", value, _VOUCHER_FIELDS)
     listed = fields.get("splits_list")
     if not isinstance(listed, list) or len(listed) > MAX_SPLITS:
         raise InvalidValue(f"voucher.splits_list must be a list of at most {MAX_SPLITS} splits")
-    entries = [_Fields("split", entry, frozenset(("payee", "amount"))) for entry in listed]
+    entries = [Fields("split", entry, frozenset(("payee", "amount"))) for entry in listed]
     splits = tuple(Split(Address(entry.raw("payee", ADDRESS_BYTES)), entry.amount("amount")) for entry in entries)
     voucher = Voucher(
         session=SessionId(fields.raw("session", 32)),
@@ -123,8 +123,8 @@ def order_to_json(order: OpenSession) -> dict[str, Any]:
 
 def order_from_json(value: Any) -> OpenSession:
     """The session order in a JSON object. Raises `InvalidValue`."""
-    fields = _Fields("order", value, _ORDER_FIELDS)
-    terms = _Fields("order.terms", fields.get("terms"), _TERMS_FIELDS)
+    fields = Fields("order", value, _ORDER_FIELDS)
+    terms = Fields("order.terms", fields.get("terms"), _TERMS_FIELDS)
     return OpenSession(
         owner=Address(fields.raw("owner", ADDRESS_BYTES)),
         nonce=fields.decimal("nonce", 2**256 - 1),
@@ -159,7 +159,7 @@ def decode(data: bytes) -> Any:
         raise InvalidValue(f"a document of {len(data)} bytes is not JSON: {error}") from error
 
 
-class _Fields:
+class Fields:
     """The fields of one JSON object, each taken with its rule."""
 
     def __init__(self, name: str, value: Any, expected: frozenset[str]) -> None:
@@ -180,11 +180,14 @@ class _Fields:
 
     def raw(self, field: str, length: int) -> bytes:
         text = self.text(field)
-        digits = text.removeprefix("0x")
-        # Only canonical text: bytes.fromhex alone would take spaces.
-        if len(text) != 2 + 2 * length or len(digits) != 2 * length or not all(c in _HEX for c in digits):
+        try:
+            value = bytes.fromhex(text[2:])
+        except ValueError:
+            value = b""
+        # bytes.fromhex skips spaces: then the text is longer than what comes out of it.
+        if len(value) != length or len(text) != 2 + 2 * length or not text.startswith("0x"):
             raise InvalidValue(f"{self._name}.{field} must be 0x and {2 * length} hexadecimal digits")
-        return bytes.fromhex(digits)
+        return value
 
     def number(self, field: str, most: int = _UINT64 - 1) -> int:
         value = self._value[field]
@@ -211,4 +214,3 @@ class _Fields:
 
 
 _LONGEST_DECIMAL = 78
-_HEX = frozenset("0123456789abcdefABCDEF")

@@ -241,7 +241,7 @@ def parse_content(data: bytes) -> EpochContent:
     """
     _check_size(data)
     document = codec.decode(data)
-    fields = codec._Fields("epoch", document, _CONTENT_FIELDS)
+    fields = codec.Fields("epoch", document, _CONTENT_FIELDS)
     if fields.text("format") != CONTENT_FORMAT:
         raise InvalidValue(f"epoch.format must be {CONTENT_FORMAT!r}, not {fields.text('format')[:40]!r}")
     chain, epoch = parse_evm_chain(fields.text("chain"), "epoch.chain"), fields.number("epoch")
@@ -341,7 +341,7 @@ def _check_size(document: bytes) -> None:
 
 
 def _session_from_json(value: Any) -> SessionReceipts:
-    fields = codec._Fields("epoch.session", value, _SESSION_FIELDS)
+    fields = codec.Fields("epoch.session", value, _SESSION_FIELDS)
     entries = _list(fields, "epoch.session.receipts", "receipts")
     if not entries:
         raise InvalidValue("epoch.session.receipts must not be empty: sessions without new receipts are left out")
@@ -353,7 +353,7 @@ def _session_from_json(value: Any) -> SessionReceipts:
 
 
 def _signed_from_json(value: Any) -> SignedReceipt:
-    fields = codec._Fields("epoch.receipt", value, _SIGNED_FIELDS)
+    fields = codec.Fields("epoch.receipt", value, _SIGNED_FIELDS)
     return SignedReceipt(codec.receipt_from_json(fields.get("receipt")), fields.raw("signature", SIGNATURE_BYTES))
 
 

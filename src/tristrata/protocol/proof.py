@@ -310,7 +310,7 @@ def _sealed_to_json(sealed: SealedEpoch) -> dict[str, Any]:
 
 
 def _proof_from_json(value: Any) -> ReceiptProof:
-    fields = codec._Fields("file", value, _PROOF_FIELDS)
+    fields = codec.Fields("file", value, _PROOF_FIELDS)
     if fields.text("format") != PROOF_FORMAT:
         raise InvalidValue(f"file.format must be {PROOF_FORMAT!r}, not {fields.text('format')[:40]!r}")
     path = fields.get("path")
@@ -328,9 +328,9 @@ def _proof_from_json(value: Any) -> ReceiptProof:
 
 
 def _path_from_json(value: Any) -> ReceiptPath:
-    fields = codec._Fields("path", value, _PATH_FIELDS)
+    fields = codec.Fields("path", value, _PATH_FIELDS)
     parent = fields.get("parent")
-    checkpoint = codec._Fields("checkpoint", fields.get("checkpoint"), _CHECKPOINT_FIELDS)
+    checkpoint = codec.Fields("checkpoint", fields.get("checkpoint"), _CHECKPOINT_FIELDS)
     return ReceiptPath(
         position=fields.number("position"),
         siblings=_siblings_from_json("path.siblings", fields.get("siblings")),
@@ -348,7 +348,7 @@ def _path_from_json(value: Any) -> ReceiptPath:
 
 
 def _parent_from_json(value: Any) -> ParentHop:
-    fields = codec._Fields("parent", value, _PARENT_FIELDS)
+    fields = codec.Fields("parent", value, _PARENT_FIELDS)
     lane = fields.text("lane")
     if lane not in _LANES:
         raise InvalidValue(f"parent.lane {lane[:16]!r} must be one of {', '.join(_LANES)}")
@@ -361,7 +361,7 @@ def _parent_from_json(value: Any) -> ParentHop:
 
 
 def _sealed_from_json(name: str, value: Any) -> SealedEpoch:
-    fields = codec._Fields(name, value, _SEALED_FIELDS)
+    fields = codec.Fields(name, value, _SEALED_FIELDS)
     return SealedEpoch(
         chain_ref=ChainRef(fields.raw("chain_ref", WORD_BYTES)),
         epoch=fields.number("epoch"),
@@ -374,7 +374,7 @@ def _siblings_from_json(name: str, value: Any) -> tuple[bytes, ...]:
     if not isinstance(value, list) or len(value) > MAX_SIBLINGS:
         raise InvalidValue(f"{name} must be a list of at most {MAX_SIBLINGS} hashes")
     entries = {f"[{number}]": sibling for number, sibling in enumerate(value)}
-    fields = codec._Fields(name, entries, frozenset(entries))
+    fields = codec.Fields(name, entries, frozenset(entries))
     return tuple(fields.raw(entry, WORD_BYTES) for entry in entries)
 
 

@@ -6,14 +6,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tristrata.bindings.hub import open_hubs
+from tristrata.bindings.security import Security
 from tristrata.bindings.welcome import Welcome
 from tristrata.chains.pool import Chains
 from tristrata.chains.writer import TransactionWriter
+from tristrata.client.paths import PathFinder
 from tristrata.config.actor import ActorSettings
 from tristrata.config.network import Network
 from tristrata.custody.keystore import load_key, load_secret, read_password
 from tristrata.fabric.connection import ReplyInbox, connect
 from tristrata.inference.weights import PINNED
+from tristrata.protocol.proof import ReceiptProof
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, BasisPoints
 from tristrata.router.accounts_api import AccountsApi, RouterRules
@@ -25,9 +28,10 @@ from tristrata.router.receipts_api import ReceiptsApi
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import ServedSessions
 from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.content_store import ContentStore
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
-from tristrata.storage.receipt_book import ReceiptBook
+from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 ROUTER, SESSION_MASTER, ROUTER_NATS = "router", "router-sessions", "router-nats"
 """Keystores: the account that pays gas and earns, the master of managed session keys, the NATS seed."""
@@ -73,7 +77,14 @@ async def run(settings: ActorSettings) -> None:
         )
         accounts = AccountsApi(rules, welcome, followers, writers, sessions, keys)
         chat = OpenAiApi(desk, sessions, keys, models)
-        receipts = ReceiptsApi(sessions, keys, book)
+        hubs = {caip2: follower.hub for caip2, follower in followers.items()}
+        security = Security(network, settings.manifest, chains)
+        finder = PathFinder(network, hubs, security, ContentStore(home.content))
+
+        async def prove(entry: BookEntry) -> ReceiptProof:
+            return await finder.prove(hubs[entry.chain], entry.receipt, entry.signature, entry.position)
+
+        receipts = ReceiptsApi(sessions, keys, book, prove)
 
         def health() -> dict[str, Any]:
             return {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.statuses())}
