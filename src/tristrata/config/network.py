@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.errors import InvalidValue, TristrataError
 from tristrata.protocol.ids import Caip2, ChainRef, chain_ref, eip155, parse_address
+from tristrata.protocol.parameters import Windows, check_windows
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 Price = Annotated[int, Field(ge=0, lt=2**96)]
@@ -90,18 +91,19 @@ class Parameters(_Section):
 
     @model_validator(mode="after")
     def _windows_fit(self) -> "Parameters":
-        secured = self.set_validity_seconds + self.finality_seconds + self.payout_delay_seconds
-        if self.unbonding_seconds < secured:
-            raise ValueError(
-                f"unbonding_seconds is {self.unbonding_seconds}; it must be at least set_validity_seconds + "
-                f"finality_seconds + payout_delay_seconds, {secured}, or a validator is gone before it can be slashed"
-            )
-        outlasted = self.finality_seconds + self.epoch_seconds + self.outage_seconds
-        if self.grace_seconds < outlasted:
-            raise ValueError(
-                f"grace_seconds is {self.grace_seconds}; it must be at least finality_seconds + epoch_seconds + "
-                f"outage_seconds, {outlasted:g}, or a session closes before its last voucher is charged"
-            )
+        windows = Windows(
+            grace=self.grace_seconds,
+            epoch=self.epoch_seconds,
+            payout_delay=self.payout_delay_seconds,
+            set_validity=self.set_validity_seconds,
+            unbonding=self.unbonding_seconds,
+            finality=self.finality_seconds,
+            outage=self.outage_seconds,
+        )
+        try:
+            check_windows(windows)
+        except InvalidValue as error:
+            raise ValueError(error.message) from error
         return self
 
 

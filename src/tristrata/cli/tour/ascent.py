@@ -44,6 +44,7 @@ class Ascent:
         self._hubs = {hub.name: hub for hub in hubs.values()}
         self._screen = screen
         self._answers: list[Answer] = []
+        self._steps: dict[bytes, Step] = {}
         self._security = Security(settings.network, settings.manifest, chains)
         self._domains = checkpoint_domains(settings.network, dict(hubs), self._security)
         self._attestations = Attestations(Bulletin(settings.home.bulletin))
@@ -60,6 +61,11 @@ class Ascent:
                 if not answer.l1_tx:
                     self._answers[number] = await self._follow(answer)
             await asyncio.sleep(_POLL_SECONDS)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The transactions that the receipts climbed by, each once, however many receipts it carried."""
+        return list(self._steps.values())
 
     async def finish(self, watching: "asyncio.Task[None]") -> list[Answer]:
         """Wait until every receipt's root is on Ethereum. Raises `TourBroken` after two minutes."""
@@ -128,14 +134,18 @@ class Ascent:
             return answer
         reached = {milestone.name for milestone in answer.milestones}
         if "settled" not in reached:
-            answer = _reach(answer, "settled", await _gas(hub.chain, record.tx_hash))
+            gas = await _gas(hub.chain, record.tx_hash)
+            self._steps[record.tx_hash] = Step(f"settle epoch {record.epoch}", hub.name, gas, None)
+            answer = _reach(answer, "settled", gas)
         if "attested" not in reached and await self._is_attested(hub, record.epoch, record.root):
             answer = _reach(answer, "attested", 0)
         proof = await self._finder.prove(hub, receipt, signature, position)
         l1_tx = await self._l1_transaction(proof)
         if l1_tx is None or "attested" not in {milestone.name for milestone in answer.milestones}:
             return answer
-        answer = _reach(answer, "Ethereum", await _gas(self._security.chain, l1_tx))
+        gas = await _gas(self._security.chain, l1_tx)
+        self._steps[l1_tx] = Step("attest an epoch", self._security.name, gas, None)
+        answer = _reach(answer, "Ethereum", gas)
         return replace(answer, path=proof_to_json(proof), l1_tx=show(l1_tx))
 
     async def _is_attested(self, hub: Hub, epoch: int, root: bytes) -> bool:

@@ -74,6 +74,7 @@ class Guide:
                     for prompt in asked:
                         ascent.add(await self._ask(api, hub, session.session, prompt))
             self.record.tasks = await ascent.finish(watching)
+            self.record.steps += ascent.steps
             ascent.verify(self.record.tasks, receipts)
             for step in await ascent.claim():
                 self.record.steps.append(step)

@@ -8,12 +8,15 @@ from tristrata.protocol.errors import TristrataError
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step. ``gas`` is 0 where no transaction was needed; ``detail`` is shown to people."""
+    """One step. ``gas`` is 0 where no transaction was needed; ``detail`` is shown to people.
+
+    ``seconds`` is `None` for what happened beside other steps.
+    """
 
     name: str
     chain: str
     gas: int
-    seconds: float
+    seconds: float | None
     detail: str = ""
 
 

@@ -32,7 +32,7 @@ class TourScreen:
     def step(self, step: Step) -> None:
         """A step is done."""
         gas = f"{step.gas:>9,} gas" if step.gas else " " * 13
-        line = f"[green]✓[/green] {step.name:<22} {step.chain:<9}{gas} {step.seconds:>6.2f} s"
+        line = f"[green]✓[/green] {step.name:<22} {step.chain:<9}{gas} {step.seconds or 0:>6.2f} s"
         room = self._console.width - len(Text.from_markup(line)) - 2
         separator = "  " if len(step.detail) <= room else "\n    "
         self._console.print(f"{line}{separator}[dim]{step.detail}[/dim]" if step.detail else line)
@@ -109,7 +109,8 @@ class TourScreen:
         for name, justify in (("step", "left"), ("chain", "left"), ("gas", "right"), ("seconds", "right")):
             costs.add_column(name, justify=justify)  # type: ignore[arg-type]
         for step in record.steps:
-            costs.add_row(step.name, step.chain, f"{step.gas:,}" if step.gas else "–", f"{step.seconds:.2f}")
+            seconds = "–" if step.seconds is None else f"{step.seconds:.2f}"
+            costs.add_row(step.name, step.chain, f"{step.gas:,}" if step.gas else "–", seconds)
         costs.add_row("all", "", f"{sum(step.gas for step in record.steps):,}", "", style="bold")
 
         times = Table(title="Answers", title_justify="left", title_style="bold", box=None, pad_edge=False)
