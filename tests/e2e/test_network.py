@@ -141,11 +141,12 @@ class TestBadInput:
     async def test_open_session__beyond_what_the_router_takes__is_403_and_moves_nothing(
         self, customer: Customer
     ) -> None:
+        too_much = Amount(customer.settings.network.parameters.unsecured_limit + 1)
         with pytest.raises(RouterRefused, match="beyond its bond") as refused:
-            await customer.open(deposit=Amount(200_000_000))
+            await customer.open(deposit=too_much)
         assert refused.value.status == 403
         head = (await customer.hub.chain.block(Level.SOFT)).number
-        assert await customer.hub.balance(customer.account.address, at=head) == 200_000_000
+        assert await customer.hub.balance(customer.account.address, at=head) == too_much
 
     async def test_grant__signed_by_another_than_the_owner__is_401(self, customer: Customer) -> None:
         session = await customer.open()

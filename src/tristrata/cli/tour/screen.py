@@ -121,9 +121,8 @@ class TourScreen:
             price = int(task.receipt["receipt"]["price"]) / 10**6
             first = f"{task.first_token_milliseconds:.0f} ms"
             whole = f"{task.seconds:.2f} s"
-            times.add_row(
-                f"{number} on {task.hub}", first, whole, str(task.output_tokens), f"{speed:.0f}", f"{price:.6f}", "0"
-            )
+            rest = (str(task.output_tokens), f"{speed:.0f}", f"{price:.6f}")
+            times.add_row(f"{number} on {task.hub}", first, whole, *rest)
         self._console.print()
         self._console.print(costs)
         self._console.print()
@@ -176,7 +175,5 @@ def _events_on(name: str, network: Network, record: Record) -> list[str]:
         lines.append(f"{gas:,} gas")
     if name == network.roles.security:
         checkpoints = {task.l1_tx for task in record.tasks}
-        lines.append(
-            f"{len(checkpoints)} checkpoints hold the roots of all {len(record.tasks)} answers, by attestation"
-        )
+        lines.append(f"{len(checkpoints)} checkpoints prove all {len(record.tasks)} answers, by attestation")
     return lines
