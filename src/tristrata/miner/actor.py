@@ -20,10 +20,12 @@ from tristrata.inference.runtime import BackendUnavailable, Runtime
 from tristrata.inference.weights import PINNED, path_of
 from tristrata.miner.registration import Wanted, register
 from tristrata.miner.service import MinerService
+from tristrata.miner.vouchers import VoucherKeeper
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
+from tristrata.storage.vouchers import Vouchers
 
 BACKEND_API_KEY = "TRISTRATA_BACKEND_API_KEY"
 """Environment variable with the key of an OpenAI-compatible backend that wants one."""
@@ -68,10 +70,13 @@ async def run(settings: ActorSettings, miner: MinerSettings) -> None:
         )
         connection = await connect(settings.fabric, seed, settings.name)
         stack.push_async_callback(connection.close)
+        account_address = address_of(key.public_key)
+        keeper = VoucherKeeper(account_address, {hub.caip2: hub for hub in hubs}, Vouchers(database))
         await MinerService(
             connection,
             runtime,
-            miner=address_of(key.public_key),
+            miner=account_address,
+            on_voucher=keeper.on_notice,
             key=signing_key,
             separators={hub.caip2: hub.settlement_domain.separator for hub in hubs},
             offers=[Offer(hub.caip2, model_id, miner.prompt_price, miner.output_price) for hub in hubs],

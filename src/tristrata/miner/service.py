@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import structlog
@@ -24,7 +24,10 @@ _log = structlog.get_logger()
 
 
 class MinerService:
-    """One miner over one connection. ``offers`` are what it registered, ``slots`` how many tasks it takes at once."""
+    """One miner over one connection. ``offers`` are what it registered, ``slots`` how many tasks it takes at once.
+
+    ``on_voucher`` gets the notices of vouchers that pay it.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class MinerService:
         offers: Iterable[Offer],
         slots: int,
         region: str = "",
+        on_voucher: Callable[[Msg], Awaitable[None]] | None = None,
     ) -> None:
         self._connection = connection
         self._worker = Worker(runtime, miner, key, separators)
@@ -45,6 +49,7 @@ class MinerService:
         self._offers = {(offer.chain, offer.model_id): offer for offer in offers}
         self._slots = slots
         self._region = region
+        self._on_voucher = on_voucher
         self._running: set[asyncio.Task[None]] = set()
         self._seen: dict[bytes, None] = {}
         self._draining = False
@@ -55,6 +60,8 @@ class MinerService:
         await self._connection.subscribe(subjects.task(self._miner), cb=self._on_task)
         await self._connection.subscribe(subjects.cancel(self._miner), cb=self._on_cancel)
         await self._connection.subscribe(subjects.HELLO, cb=self._on_hello)
+        if self._on_voucher is not None:
+            await self._connection.subscribe(subjects.voucher(self._miner), cb=self._on_voucher)
         await settle(self._connection)
         try:
             while True:

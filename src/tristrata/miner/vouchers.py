@@ -1,0 +1,53 @@
+"""The vouchers that pay a miner: checked against the session's key on chain, and kept."""
+
+import structlog
+from nats.aio.msg import Msg
+
+from tristrata.bindings.hub import Hub
+from tristrata.chains.evm import Level
+from tristrata.fabric.frames import FrameInvalid, VoucherNotice, decode
+from tristrata.protocol import codec
+from tristrata.protocol.errors import InvalidValue, TristrataError
+from tristrata.protocol.ids import Address, Caip2, SessionId, show
+from tristrata.protocol.signing import digest, require_signer
+from tristrata.storage.vouchers import Vouchers
+
+_log = structlog.get_logger()
+
+
+class VoucherKeeper:
+    """Takes notices of one miner's vouchers from the fabric. Nothing of a notice is believed."""
+
+    def __init__(self, miner: Address, hubs: dict[Caip2, Hub], vouchers: Vouchers) -> None:
+        self._miner = miner
+        self._hubs = hubs
+        self._vouchers = vouchers
+        self._session_keys: dict[SessionId, Address] = {}
+
+    async def on_notice(self, message: Msg) -> None:
+        """Keep the voucher in a notice, or say in the log why not."""
+        try:
+            await self._keep(decode(message.data, VoucherNotice))
+        except (FrameInvalid, TristrataError) as error:
+            _log.warning("voucher refused", reason=error.message)
+
+    async def _keep(self, notice: VoucherNotice) -> None:
+        hub = self._hubs.get(Caip2(notice.chain))
+        if hub is None:
+            raise InvalidValue(f"hub {notice.chain!r} is none of this miner's")
+        signed = codec.voucher_from_json(codec.decode(notice.voucher))
+        if self._miner not in {split.payee for split in signed.splits}:
+            raise InvalidValue("the voucher does not pay this miner")
+        key = await self._session_key(hub, signed.voucher.session)
+        message_digest = digest(hub.settlement_domain.separator, signed.voucher.struct_hash)
+        require_signer(message_digest, signed.signature, key, "the voucher")
+        await self._vouchers.keep(hub.caip2, signed)
+
+    async def _session_key(self, hub: Hub, session: SessionId) -> Address:
+        if session not in self._session_keys:
+            head = (await hub.chain.block(Level.SOFT)).number
+            record = await hub.session(session, at=head)
+            if record is None:
+                raise InvalidValue(f"session {show(session)} is not on {hub.name}")
+            self._session_keys[session] = record.terms.session_key
+        return self._session_keys[session]
