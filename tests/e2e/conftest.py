@@ -43,6 +43,8 @@ class Customer:
     account: Account
     key: PrivateKey
     clients: AsyncExitStack
+    router: RouterApi
+    welcome: Welcome
 
     async def open(self, budget: Budget = BUDGET, **changes: object) -> NewSession:
         """A session of its own on the orchestration hub."""
@@ -75,4 +77,4 @@ async def customer(network: CliNetwork) -> AsyncIterator[Customer]:
         await give_ether(chains, ["arbitrum"], account.address)
         await account.register()
         await account.wait_until_known(hub)
-        yield Customer(settings, chains, hub, account, key, stack)
+        yield Customer(settings, chains, hub, account, key, stack, router, welcome)

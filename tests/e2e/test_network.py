@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,11 @@ import pytest
 from coincurve import PrivateKey
 
 from tests.e2e.conftest import MODEL, Customer
-from tests.support.network import CliNetwork, is_alive, wait_for
+from tests.support.network import CliNetwork, is_alive, paused, wait_for
 from tristrata.chains.evm import Level
 from tristrata.chains.writer import TransactionWriter
 from tristrata.client import RouterApi, RouterRefused
+from tristrata.client.account import Account
 from tristrata.client.checks import ReceiptBroken, check_answer
 from tristrata.client.orders import grant_for, sign_grant
 from tristrata.inference.embedded import EmbeddedRuntime
@@ -29,19 +28,6 @@ from tristrata.storage.intents import Intents
 QUESTION = [{"role": "user", "content": "What is the capital of Japan?"}]
 STORY = [{"role": "user", "content": "Tell me a very long story."}]
 DETERMINISTIC = {"model": MODEL, "temperature": 0, "seed": 7}
-
-
-@contextmanager
-def paused(network: CliNetwork, *names: str) -> Iterator[None]:
-    """Some of the network's processes do not run meanwhile."""
-    pids = [network.status()["processes"][name] for name in names]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 async def ask(client: openai.AsyncOpenAI, **changes: Any) -> Any:
@@ -258,6 +244,15 @@ class TestFailures:
             state = await api.session(session.session)
             owed = await _prices(api, *answers)
         assert (state["receipts"], int(state["cumulative"])) == (3, owed)
+
+    async def test_relayer__killed__carries_what_came_meanwhile(self, network: CliNetwork, customer: Customer) -> None:
+        killed = network.status()["processes"]["relayer"]
+        os.kill(killed, signal.SIGKILL)
+        newcomer = Account(PrivateKey(), customer.router, customer.welcome, {customer.hub.caip2: customer.hub})
+
+        await newcomer.register()
+        await newcomer.wait_until_known(customer.hub)
+        assert network.status()["processes"]["relayer"] != killed
 
     async def test_fabric__killed__router_and_miners_come_back(self, network: CliNetwork, customer: Customer) -> None:
         client = customer.client(await customer.open())

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,20 @@ class CliNetwork:
     def settings(self, name: str = "test") -> ActorSettings:
         """The network as an actor reads it."""
         return read_actor(self.home, name)
+
+
+@contextmanager
+def paused(network: CliNetwork, *names: str) -> Iterator[None]:
+    """Some of the network's processes do not run meanwhile."""
+    processes = network.status()["processes"]
+    pids = [processes[name] for name in names]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def is_alive(pid: int) -> bool:
