@@ -18,22 +18,31 @@ COMMAND = [sys.executable, "-m", "tristrata"]
 
 
 class CliNetwork:
-    """Runs the command with ``home`` as the user's data folder."""
+    """Runs the command with ``home`` as the user's data folder, and as where the user stands."""
 
     def __init__(self, home: Path) -> None:
         self.environment = {**os.environ, "TRISTRATA_HOME": str(home), "NO_COLOR": "1"}
+        self._folder = home
+        self._folder.mkdir(parents=True, exist_ok=True)
         self.home = NetworkHome(home / "networks" / "local")
 
     def run(self, *arguments: str, seconds: float = 120) -> "subprocess.CompletedProcess[str]":
         """One command to its end."""
         return subprocess.run(
-            [*COMMAND, *arguments], env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
+            [*COMMAND, *arguments],
+            cwd=self._folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """One command that goes on."""
         return subprocess.Popen(
             [*COMMAND, *arguments],
+            cwd=self._folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
