@@ -135,4 +135,5 @@ of {answers:,} answers, in one session that holds {count:,} receipts at the end.
 {rows}
 
 To acknowledge is to append the receipt to the session's tree, compute its root (32 hashes), add up the splits, and sign
-the voucher: **{signed} µs**. Nothing of this table but the reservation stands before the first token."""
+the voucher: **{signed} µs**. Of the router's steps only the reservation stands before the first token. The miner's do
+too where all pieces come at once, as its frames leave together; with the first piece ahead they do not."""

@@ -254,7 +254,7 @@ them, and their signatures were right.
 
 To the time to first token (p50, minus the stub's) the router adds **{added} ms**, with the first piece ahead
 {ahead_added} ms; the pass-through adds {floor_added} ms. The router's time to first token is {times} times the
-pass-through's. The end of an answer waits for the disk, its first token never.
+pass-through's. The end of an answer waits for the disk, its first token does not.
 
 ### {many} at once
 

@@ -5,34 +5,41 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from coincurve import PrivateKey
+from msgspec.structs import astuple
 
 from tests.e2e.conftest import MODEL, Customer
-from tests.support.network import CliNetwork, wait_for
+from tests.support.network import CliNetwork, paused, wait_for
 from tristrata.bindings.hub import open_hubs
 from tristrata.bindings.security import Security
 from tristrata.chains.evm import Level
 from tristrata.chains.writer import TransactionReverted, TransactionWriter
 from tristrata.client import RouterApi
-from tristrata.client.account import NewSession
+from tristrata.client.account import Account, NewSession
 from tristrata.client.money import Treasurer
 from tristrata.client.paths import PathFinder
+from tristrata.devnet.treasury import give_dollars, give_ether
 from tristrata.protocol import codec
 from tristrata.protocol.attestation import Epoch
 from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import Address, SessionId, session_id
 from tristrata.protocol.proof import ReceiptProof, proof_to_json
-from tristrata.protocol.signing import address_of, digest
+from tristrata.protocol.receipt import Assurance
+from tristrata.protocol.signing import address_of, digest, sign
+from tristrata.protocol.terms import Terms
+from tristrata.protocol.units import Amount, Timestamp
+from tristrata.protocol.voucher import SignedVoucher, Split, Voucher, splits_hash
 from tristrata.settler.service import HubSettler
 from tristrata.storage.attestations import Attestations
 from tristrata.storage.bulletin import Bulletin
-from tristrata.storage.content_store import ContentStore
+from tristrata.storage.content_store import ContentMissing, ContentStore
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
 from tristrata.storage.receipt_book import ReceiptBook
@@ -88,18 +95,6 @@ async def observer(customer: Customer) -> AsyncIterator[Observer]:
     store = ContentStore(settings.home.content)
     finder = PathFinder(settings.network, hubs, security, store)
     yield Observer(customer, security, finder, store, Attestations(Bulletin(settings.home.bulletin)))
-
-
-@contextmanager
-def paused(network: CliNetwork, *names: str) -> Iterator[None]:
-    pids = [network.status()["processes"][name] for name in names]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 class TestProof:
@@ -264,6 +259,37 @@ class TestSettler:
         head = (await hub.chain.block(Level.SOFT)).number
         assert (await hub.charged(session.session, at=head)).cumulative == cumulative
 
+    async def test_settler__charge_that_no_receipts_account_for__is_left_out_and_stops_nobody(
+        self, network: CliNetwork, observer: Observer, tmp_path: Path
+    ) -> None:
+        hub, payee = observer.customer.hub, Address(os.urandom(20))
+        database = await Database.open(tmp_path / "stranger.sqlite")
+        writer = TransactionWriter(hub.chain, await _stranger(observer), Intents(database))
+        nonsense = await _charge_nonsense(observer, writer, payee, Amount(700))
+        log = network.home.logs / "settler.log"
+        wait_for(lambda: nonsense.hex() in log.read_text())
+
+        proof = await observer.until_on_ethereum(await observer.ask(await observer.customer.open()))
+        assert proof.path is not None
+        assert await observer.finder.epoch_of(hub, nonsense, 0) is None
+
+        await _seconds(3)  # what was charged for the last answers may still be on its way
+        number = await observer.last_epoch()
+        await _seconds(3)
+        assert await observer.last_epoch() == number
+        warnings = [line for line in log.read_text().splitlines() if nonsense.hex() in line and "left out" in line]
+        assert len(warnings) == 1
+
+        money = await Treasurer(hub, observer.store).money(payee)
+        assert (money.earned, money.maturing, money.claimable, money.unsealed) == (700, 0, 0, 700)
+        without_contents = Treasurer(hub, ContentStore(tmp_path / "empty"))
+        with pytest.raises(ContentMissing):
+            await without_contents.claim(writer, payee)
+        assert await without_contents.money(payee) == money
+        await without_contents.claim_direct(writer, payee)
+        assert (await without_contents.money(payee)).wallet == 700
+        await database.close()
+
 
 class TestMoney:
     async def test_content_withheld__nothing_is_signed_but_money_is_charged_and_claimed(
@@ -320,7 +346,7 @@ class TestMoney:
         document = await observer.ask(await observer.customer.open())
         await observer.until_on_ethereum(document)
         miner = codec.receipt_from_json(document["receipt"]).miner
-        treasurer = Treasurer(observer.customer.hub)
+        treasurer = Treasurer(observer.customer.hub, observer.store)
         async with _patience():
             while (await treasurer.money(miner)).claimable == 0:
                 await _a_moment()
@@ -338,6 +364,22 @@ class TestMoney:
         seen = json.loads(network.run("where-is-my-money", name, "--json").stdout)
         assert seen[0]["claimed"] == str(money.claimed)
 
+    async def test_claim_direct__settler_gone__the_miner_charges_its_own_voucher_and_is_paid(
+        self, network: CliNetwork, observer: Observer
+    ) -> None:
+        session = await observer.customer.open()
+        with paused(network, "settler", "relayer", *VALIDATORS):
+            document = await observer.ask(session)
+            receipt = codec.receipt_from_json(document["receipt"])
+            name = {_account(network, name): name for name in ("miner-1", "miner-2")}[receipt.miner]
+            claimed = network.run("claim", name, "--direct")
+            assert claimed.returncode == 0, claimed.stderr
+            head = (await observer.customer.hub.chain.block(Level.SOFT)).number
+            charged = await observer.customer.hub.charged(session.session, at=head)
+        assert charged.cumulative == int(document["voucher"]["cumulative"])
+        money = await Treasurer(observer.customer.hub, observer.store).money(receipt.miner)
+        assert money.claimed == money.earned
+
     async def test_claim__more_than_the_epoch_says__is_refused_by_the_contract(
         self, network: CliNetwork, observer: Observer, tmp_path: Path
     ) -> None:
@@ -345,7 +387,7 @@ class TestMoney:
         document = await observer.ask(await observer.customer.open())
         await observer.until_on_ethereum(document)
         miner = codec.receipt_from_json(document["receipt"]).miner
-        treasurer = Treasurer(hub)
+        treasurer = Treasurer(hub, observer.store)
         async with _patience():
             while (payout := await treasurer.payout(miner)) is None:
                 await _a_moment()
@@ -363,7 +405,7 @@ async def _charge_and_claim_direct(observer: Observer, document: dict[str, Any],
     signed = codec.voucher_from_json(document["voucher"])
     database = await Database.open(folder / "anyone.sqlite")
     writer = TransactionWriter(hub.chain, observer.customer.key, Intents(database))
-    treasurer = Treasurer(hub)
+    treasurer = Treasurer(hub, observer.store)
     await treasurer.money(observer.customer.account.address)
     previous = treasurer._history.charged_at(treasurer._history.head).get(signed.voucher.session)
     if previous is None or previous.cumulative < signed.voucher.cumulative:
@@ -379,6 +421,43 @@ async def _charge_and_claim_direct(observer: Observer, document: dict[str, Any],
         paid += await hub.balance(split.payee, at=done.block) - before
     await database.close()
     return paid
+
+
+async def _stranger(observer: Observer) -> PrivateKey:
+    """The key of another registered user, with ether on the hub."""
+    customer, key = observer.customer, PrivateKey()
+    known = customer.account
+    stranger = Account(key, known._router, known._welcome, known._hubs)
+    await give_ether(customer.chains, [customer.hub.name], stranger.address)
+    await stranger.register()
+    await stranger.wait_until_known(customer.hub)
+    return key
+
+
+async def _charge_nonsense(observer: Observer, writer: TransactionWriter, payee: Address, amount: Amount) -> SessionId:
+    """Open a session of the writer's with a key of its own, and charge what no receipt ever said."""
+    customer, hub, session_key = observer.customer, observer.customer.hub, PrivateKey()
+    await give_dollars(customer.settings, customer.chains, [(hub.name, writer.address, amount)])
+    terms = Terms(
+        session_key=address_of(session_key.public_key),
+        router=writer.address,
+        model_id=os.urandom(32),
+        assurance=Assurance.NONE,
+        replicas=1,
+        router_bps=0,
+        max_prompt_price=1,
+        max_output_price=1,
+        max_per_day=0,
+        exposure_cap=amount,
+        expiry=Timestamp((await hub.chain.block(Level.SOFT)).timestamp + 100_000),
+    )
+    await hub.asset.write(writer, "approve", "approve", hub.sessions.address, amount)
+    await hub.sessions.write(writer, "open", "open", 1, amount, astuple(terms))
+    session, splits = session_id(hub.ref, writer.address, 1), (Split(payee, amount),)
+    voucher = Voucher(session, 7, amount, os.urandom(32), splits_hash(splits))
+    signature = sign(session_key, digest(hub.settlement_domain.separator, voucher.struct_hash))
+    await hub.charge(writer, SignedVoucher(voucher, splits, signature), ())
+    return session
 
 
 async def _one_step(settler: HubSettler) -> None:

@@ -1,6 +1,7 @@
 """A hub's history as its events tell it, up to an explicit block: charges, sealed epochs, miners' keys.
 
 Settler and validators follow the same history, each from its own endpoint, and ask it what held at which block.
+`SealedContents` adds what only the content store knows: which sessions each sealed epoch accounted for.
 """
 
 import asyncio
@@ -12,10 +13,11 @@ import msgspec
 from tristrata.bindings.contract import Event
 from tristrata.bindings.hub import Hub
 from tristrata.chains.evm import Level
-from tristrata.protocol.epoch import ChargedSession
+from tristrata.protocol.epoch import ChargedSession, EpochContent, SessionProgress, parse_content, progress_after
 from tristrata.protocol.ids import Address, ChainRef, SessionId
 from tristrata.protocol.units import Amount
 from tristrata.protocol.voucher import parse_splits
+from tristrata.storage.content_store import ContentStore
 
 _BLOCKS_AT_ONCE = 5_000
 
@@ -72,11 +74,14 @@ class HubHistory:
 
     def charged_at(self, block: int) -> dict[SessionId, ChargedSession]:
         """Each session's last charge up to ``block``."""
-        found = {}
-        for session, charges in self._charges.items():
-            if number := bisect_right(charges, block, key=lambda entry: entry[0]):
-                found[session] = charges[number - 1][1]
-        return found
+        charges = ((session, self.charge_at(session, block)) for session in self._charges)
+        return {session: charge for session, charge in charges if charge is not None}
+
+    def charge_at(self, session: SessionId, block: int) -> ChargedSession | None:
+        """One session's last charge up to ``block``."""
+        charges = self._charges.get(session, [])
+        number = bisect_right(charges, block, key=lambda entry: entry[0])
+        return charges[number - 1][1] if number else None
 
     def keys_at(self, block: int) -> dict[Address, frozenset[Address]]:
         """Every signing key that each miner has registered up to ``block``."""
@@ -129,3 +134,64 @@ class HubHistory:
                 self.children.append(
                     ChildAttested(ChainRef(values["chain"]), values["epoch"], values["root"], block, event.log.tx_hash)
                 )
+
+
+class SealedContents:
+    """The sessions that a hub's sealed epochs accounted for, as far as ``history`` knows them.
+
+    Every content is read once. One that is missing, or that does not account for the sessions that it lists, is an
+    error for its epoch and those after it: `ContentMissing`, `InvalidValue`, `EpochWrong`.
+    """
+
+    def __init__(self, history: HubHistory, store: ContentStore) -> None:
+        self._history = history
+        self._store = store
+        self._lock = asyncio.Lock()
+        self._latest: dict[SessionId, SessionProgress] = {}
+        self._progress: dict[SessionId, list[tuple[int, SessionProgress]]] = defaultdict(list)
+        self._walked = 0
+        self._positions: dict[bytes, dict[SessionId, range]] = {}
+
+    async def progress(self, epoch: int) -> dict[SessionId, SessionProgress]:
+        """Each session's progress after sealed epoch ``epoch``; sessions that none has accounted for are left out."""
+        async with self._lock:
+            for record in self._history.sealed[self._walked : epoch]:
+                charged = self._history.charged_at(record.block)
+                content, after = await asyncio.to_thread(self._walk, record, charged)
+                for part in content.sessions:
+                    self._progress[part.session].append((record.epoch, after[part.session]))
+                self._latest, self._walked = after, record.epoch
+        if epoch >= self._walked:
+            return dict(self._latest)
+        found = {}
+        for session, entries in self._progress.items():
+            if number := bisect_right(entries, epoch, key=lambda entry: entry[0]):
+                found[session] = entries[number - 1][1]
+        return found
+
+    async def epoch_with(self, session: SessionId, position: int) -> SealedEpoch | None:
+        """The sealed epoch whose content lists the session's receipt at ``position``; `None` while none does."""
+        for record in self._history.sealed:
+            charge = self._history.charge_at(session, record.block)
+            if charge is None or charge.count <= position:
+                continue
+            if position in (await self._positions_in(record)).get(session, ()):
+                return record
+        return None
+
+    async def _positions_in(self, record: SealedEpoch) -> dict[SessionId, range]:
+        if record.content not in self._positions:
+            content = await asyncio.to_thread(self._read, record)
+            self._positions[record.content] = {
+                part.session: range(part.first, part.first + len(part.receipts)) for part in content.sessions
+            }
+        return self._positions[record.content]
+
+    def _walk(
+        self, record: SealedEpoch, charged: dict[SessionId, ChargedSession]
+    ) -> tuple[EpochContent, dict[SessionId, SessionProgress]]:
+        content = self._read(record)
+        return content, progress_after(self._latest, charged, content.sessions)
+
+    def _read(self, record: SealedEpoch) -> EpochContent:
+        return parse_content(self._store.get(record.content))

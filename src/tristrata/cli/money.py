@@ -38,7 +38,7 @@ def claim(
     name: Annotated[str, typer.Argument(help="The keystore whose account earned, and pays the gas.")],
     network: NetworkName = DEFAULT_NETWORK,
     direct: Annotated[
-        bool, typer.Option("--direct", help="Out of charged sessions: needs no epoch, no validator, more gas.")
+        bool, typer.Option("--direct", help="By the vouchers it keeps: needs no settler, epoch or validator; more gas.")
     ] = False,
 ) -> None:
     """Claim what an account has earned, on every hub."""
@@ -57,6 +57,7 @@ async def _look(account: str, network: str) -> list[Any]:
     from tristrata.custody.keystore import load_key, read_password
     from tristrata.protocol.ids import parse_address
     from tristrata.protocol.signing import address_of
+    from tristrata.storage.content_store import ContentStore
 
     home = home_of(network)
     settings = read_actor(home, "owner")
@@ -66,7 +67,7 @@ async def _look(account: str, network: str) -> list[Any]:
         address = parse_address(account)
     async with Chains(settings.network) as chains:
         hubs = open_hubs(settings.network, settings.manifest, chains).values()
-        return [await Treasurer(hub).money(address) for hub in hubs]
+        return [await Treasurer(hub, ContentStore(home.content)).money(address) for hub in hubs]
 
 
 async def _claim(name: str, network: str, direct: bool) -> list[tuple[str, int, int]]:
@@ -76,12 +77,15 @@ async def _claim(name: str, network: str, direct: bool) -> list[tuple[str, int, 
     from tristrata.chains.pool import Chains
     from tristrata.chains.writer import TransactionWriter
     from tristrata.cli.options import home_of
+    from tristrata.client.charging import charge_kept
     from tristrata.client.money import Treasurer
     from tristrata.config.actor import read_actor
     from tristrata.custody.keystore import load_key, read_password
     from tristrata.protocol.signing import address_of
+    from tristrata.storage.content_store import ContentStore
     from tristrata.storage.database import Database
     from tristrata.storage.intents import Intents
+    from tristrata.storage.vouchers import Vouchers
 
     home = home_of(network)
     settings = read_actor(home, name)
@@ -92,11 +96,16 @@ async def _claim(name: str, network: str, direct: bool) -> list[tuple[str, int, 
         chains = await stack.enter_async_context(Chains(settings.network))
         database = await Database.open(home.actor(name) / "claims.sqlite")
         stack.push_async_callback(database.close)
+        own = await Database.open(settings.database)  # a miner's own, where it keeps the vouchers that pay it
+        stack.push_async_callback(own.close)
+        kept = Vouchers(own)
         for hub in open_hubs(settings.network, settings.manifest, chains).values():
-            treasurer, writer = Treasurer(hub), TransactionWriter(hub.chain, key, Intents(database))
+            treasurer = Treasurer(hub, ContentStore(home.content))
+            writer = TransactionWriter(hub.chain, key, Intents(database))
             before = (await treasurer.money(address)).claimed
             if direct:
-                done = await treasurer.claim_direct(writer, address)
+                done = await charge_kept(hub, writer, await kept.of(hub.caip2))
+                done += await treasurer.claim_direct(writer, address)
             else:
                 one = await treasurer.claim(writer, address)
                 done = [one] if one else []

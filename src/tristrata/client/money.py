@@ -2,14 +2,16 @@
 
 import msgspec
 
-from tristrata.bindings.history import HubHistory
+from tristrata.bindings.history import HubHistory, SealedContents
 from tristrata.bindings.hub import Hub
 from tristrata.chains.evm import Level
 from tristrata.chains.writer import Inclusion, TransactionWriter
-from tristrata.protocol.epoch import payouts_of
+from tristrata.protocol.epoch import EpochWrong, payouts_of
+from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import Address, SessionId
 from tristrata.protocol.standard_tree import StandardTree, payout_leaf
 from tristrata.protocol.units import Amount
+from tristrata.storage.content_store import ContentMissing, ContentStore
 
 
 class OwnedSession(msgspec.Struct, frozen=True):
@@ -33,7 +35,8 @@ class Money(msgspec.Struct, frozen=True):
     """An account's money on one hub, in base units.
 
     ``earned`` was charged for it, ``claimed`` of that was paid. ``claimable`` can be claimed from a sealed epoch now,
-    ``maturing`` is in epochs whose veto delay is not over, ``unsealed`` in none yet (`claim_direct` pays it now).
+    ``maturing`` is in epochs whose veto delay is not over, ``unsealed`` in none yet, or in none whose content is known
+    (`claim_direct` pays it now).
     """
 
     hub: str
@@ -47,22 +50,21 @@ class Money(msgspec.Struct, frozen=True):
 
 
 class Treasurer:
-    """One hub's money, as its chain tells it."""
+    """One hub's money, as its chain and the contents of its epochs tell it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, store: ContentStore) -> None:
         self._hub = hub
         self._history = HubHistory(hub)
+        self._contents = SealedContents(self._history, store)
 
     async def money(self, account: Address) -> Money:
         """Where the account's money is now."""
         hub = self._hub
         head = await self._history.catch_up(Level.SOFT)
-        earned = payouts_of(self._history.charged_at(head)).get(account, Amount(0))
+        charges = self._history.charged_at(head).values()
+        earned = payouts_of(charge.splits for charge in charges).get(account, Amount(0))
         claimed = Amount(await hub.settlement.read("claimed", account, at=head))
-        payout = await self.payout(account)
-        mature = payout.cumulative if payout else 0
-        last = self._history.last_sealed
-        sealed = payouts_of(self._history.charged_at(last.block)).get(account, 0) if last else 0
+        mature, sealed = await self._sealed_for(account)
         paid_or_mature = max(claimed, mature)
         return Money(
             hub=hub.name,
@@ -76,7 +78,10 @@ class Treasurer:
         )
 
     async def payout(self, account: Address) -> Payout | None:
-        """What the account can claim from the newest epoch whose veto delay is over."""
+        """What the account can claim from the newest epoch whose veto delay is over.
+
+        Raises `ContentMissing` when the store does not hold that epoch, or one before it.
+        """
         hub = self._hub
         head = await self._history.catch_up(Level.SOFT)
         now = (await hub.chain.block(Level.SOFT)).timestamp
@@ -85,7 +90,7 @@ class Treasurer:
             _, _, sealed_at = await hub.outbox.read("sealed", record.epoch, at=head)
             if sealed_at + delay > now or await hub.settlement.read("vetoed", record.epoch, at=head):
                 continue
-            payouts = payouts_of(self._history.charged_at(record.block))
+            payouts = await self._payouts_at(record.epoch)
             if account not in payouts:
                 return None
             tree = StandardTree([payout_leaf(payee, cumulative) for payee, cumulative in payouts.items()])
@@ -93,7 +98,10 @@ class Treasurer:
         return None
 
     async def claim(self, writer: TransactionWriter, account: Address) -> Inclusion | None:
-        """Claim for ``account`` from the newest mature epoch; `None` when there is nothing new to claim."""
+        """Claim for ``account`` from the newest mature epoch; `None` when there is nothing new to claim.
+
+        Raises `ContentMissing` as `payout` does; `claim_direct` needs no content.
+        """
         payout = await self.payout(account)
         head = self._history.head
         if payout is None or payout.cumulative <= await self._hub.settlement.read("claimed", account, at=head):
@@ -114,6 +122,20 @@ class Treasurer:
                     arguments = (session, words, index)
                     done.append(await self._hub.settlement.write(writer, purpose, "claim_direct", *arguments))
         return done
+
+    async def _sealed_for(self, account: Address) -> tuple[int, int]:
+        """What is the account's in the newest mature epoch, and in the newest one; nothing where that is not known."""
+        try:
+            payout = await self.payout(account)
+            last = self._history.last_sealed
+            payouts = await self._payouts_at(last.epoch) if last else {}
+        except (ContentMissing, EpochWrong, InvalidValue):
+            return 0, 0
+        return payout.cumulative if payout else 0, payouts.get(account, 0)
+
+    async def _payouts_at(self, epoch: int) -> dict[Address, Amount]:
+        progress = await self._contents.progress(epoch)
+        return payouts_of(each.splits for each in progress.values())
 
     async def _sessions_of(self, account: Address, head: int) -> tuple[OwnedSession, ...]:
         charged, found = self._history.charged_at(head), []

@@ -5,7 +5,7 @@ Nothing is believed on the way: a path is only worth what `tristrata.protocol.pr
 
 from collections.abc import Mapping
 
-from tristrata.bindings.history import ChildAttested, HubHistory
+from tristrata.bindings.history import ChildAttested, HubHistory, SealedContents
 from tristrata.bindings.history import SealedEpoch as SealedRecord
 from tristrata.bindings.hub import Hub
 from tristrata.bindings.security import Security
@@ -29,11 +29,12 @@ class PathFinder:
         self._security = security
         self._store = store
         self._histories = {hub.name: HubHistory(hub) for hub in hubs.values()}
+        self._contents = {name: SealedContents(history, store) for name, history in self._histories.items()}
 
     async def prove(self, hub: Hub, receipt: Receipt, signature: bytes, position: int) -> ReceiptProof:
         """The receipt with its path as far as it has come; without one while no epoch has sealed it.
 
-        Raises `ContentMissing` when the store does not hold the epoch's receipts.
+        Raises `ContentMissing` when the store does not hold an epoch that may list it.
         """
         domain = hub.settlement_domain
         signer = recover(digest(domain.separator, receipt.struct_hash), signature)
@@ -41,10 +42,12 @@ class PathFinder:
         return ReceiptProof(receipt, signature, Address(signer), domain, path)
 
     async def epoch_of(self, hub: Hub, session: SessionId, position: int) -> SealedRecord | None:
-        """The epoch of the hub that sealed the receipt at ``position`` of the session; `None` while none has."""
-        history = self._histories[hub.name]
-        await history.catch_up(Level.SOFT)
-        return _epoch_with(history, session, position)
+        """The epoch of the hub that sealed the receipt at ``position`` of the session; `None` while none has.
+
+        Raises `ContentMissing` when the store does not hold an epoch that may list it.
+        """
+        await self._histories[hub.name].catch_up(Level.SOFT)
+        return await self._contents[hub.name].epoch_with(session, position)
 
     async def _path(self, hub: Hub, session: SessionId, position: int) -> ReceiptPath | None:
         record = await self.epoch_of(hub, session, position)
@@ -72,15 +75,6 @@ class PathFinder:
                     index = len(leaves)
                 leaves.append(receipt_leaf(part.session, number, signed.receipt.struct_hash))
         return StandardTree(leaves).prove(index)
-
-
-def _epoch_with(history: HubHistory, session: SessionId, position: int) -> SealedRecord | None:
-    """The first epoch over a block by which the receipt at ``position`` was charged."""
-    for record in history.sealed:
-        charged = history.charged_at(record.block).get(session)
-        if charged is not None and charged.count > position:
-            return record
-    return None
 
 
 def _parent_hop(hub: Hub, record: SealedRecord, parent: HubHistory) -> ParentHop | None:

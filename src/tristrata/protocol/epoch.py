@@ -4,7 +4,7 @@ The rules and hashes are those of ``docs/epochs.md``.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from itertools import pairwise
 from typing import Any
@@ -31,7 +31,7 @@ _SIGNED_FIELDS = frozenset(("receipt", "signature"))
 
 
 class EpochWrong(TristrataError):
-    """Receipts that do not account for the charges: ``what`` is wrong, in which ``session``, at which ``position``."""
+    """Receipts that do not account for a charge: ``what`` is wrong, in which ``session``, at which ``position``."""
 
     def __init__(self, what: str, session: SessionId, position: int | None = None) -> None:
         at = "" if position is None else f", position {position}"
@@ -78,7 +78,7 @@ class SessionReceipts(msgspec.Struct, frozen=True):
 
 
 class EpochContent(msgspec.Struct, frozen=True):
-    """What the content store holds of an epoch: its receipts, by session in order of id."""
+    """What the content store holds of an epoch: the sessions that it accounts for, each with its receipts, by id."""
 
     chain: Caip2
     epoch: int
@@ -87,10 +87,15 @@ class EpochContent(msgspec.Struct, frozen=True):
 
 
 class SessionProgress(msgspec.Struct, frozen=True):
-    """How far a session's receipts have come in epochs: the tree over them, and the sum of their prices."""
+    """The charge at which an epoch last accounted for a session; as it stands here, none ever did.
+
+    ``tree`` is over all the session's receipts so far, ``total`` the sum of their prices (base units), ``splits`` who
+    gets how much of it.
+    """
 
     tree: IncrementalTree = IncrementalTree()
     total: Amount = Amount(0)
+    splits: tuple[Split, ...] = ()
 
 
 class LeafSpan(msgspec.Struct, frozen=True):
@@ -143,29 +148,22 @@ def build_epoch(
     keys: Mapping[Address, frozenset[Address]],
     separator: bytes,
 ) -> EpochResult:
-    """The epoch that follows from what was charged up to ``block`` and from the receipts since the last epoch.
+    """The epoch over ``block`` that accounts for the sessions with ``receipts``, and for no other.
 
-    ``before`` is each session's progress after the last epoch, ``keys`` every signing key that each miner has
-    registered up to ``block``, ``separator`` the EIP-712 domain separator of the hub's ``Settlement``.
+    ``before`` is each session's progress after the last epoch, ``charged`` each one's last charge up to ``block``,
+    ``keys`` every signing key that each miner has registered up to ``block``, ``separator`` the EIP-712 domain
+    separator of the hub's ``Settlement``. A charged session without receipts here stays where the last epoch left it.
     Raises `EpochWrong` that names the session, the position and what is wrong there.
     """
-    for left, right in pairwise(receipts):
-        if left.session >= right.session:
-            raise EpochWrong("sessions must be in order of their ids, each once", right.session)
-    after = dict(before)
+    after, hashes = _account(before, charged, receipts)
     spans: dict[SessionId, LeafSpan] = {}
     leaves: list[bytes] = []
     for part in receipts:
-        if part.session not in charged:
-            raise EpochWrong("there are receipts, but nothing is charged", part.session)
-        progress = after.get(part.session, SessionProgress())
-        hashes = _hashes(part, progress, charged[part.session])
-        _check_signatures(part, hashes, keys, separator)
-        after[part.session] = _advance(progress, part, hashes)
-        spans[part.session] = LeafSpan(part.first, len(hashes), len(leaves))
-        leaves += [receipt_leaf(part.session, part.first + number, found) for number, found in enumerate(hashes)]
-    _check_charges(after, charged, spans)
-    payouts = payouts_of(charged)
+        found = hashes[part.session]
+        _check_signatures(part, found, keys, separator)
+        spans[part.session] = LeafSpan(part.first, len(found), len(leaves))
+        leaves += [receipt_leaf(part.session, position, each) for position, each in enumerate(found, part.first)]
+    payouts = payouts_of(progress.splits for progress in after.values())
     receipts_tree = StandardTree(leaves)
     payouts_tree = StandardTree([payout_leaf(payee, cumulative) for payee, cumulative in payouts.items()])
     return EpochResult(
@@ -182,11 +180,23 @@ def build_epoch(
     )
 
 
-def payouts_of(charged: Mapping[SessionId, ChargedSession]) -> dict[Address, Amount]:
-    """What each payee has earned in all sessions together, in base units and in order of payee, without zeros."""
+def progress_after(
+    before: Mapping[SessionId, SessionProgress],
+    charged: Mapping[SessionId, ChargedSession],
+    receipts: Sequence[SessionReceipts],
+) -> dict[SessionId, SessionProgress]:
+    """Each session's progress after an epoch, as `build_epoch` gives it, for one whose signatures others have checked.
+
+    Raises `EpochWrong` for all else that `build_epoch` does.
+    """
+    return _account(before, charged, receipts)[0]
+
+
+def payouts_of(sessions: Iterable[Sequence[Split]]) -> dict[Address, Amount]:
+    """What these sessions' splits give each payee in all, in base units and in order of payee, without zeros."""
     earned: dict[Address, int] = {}
-    for session in charged.values():
-        for split in session.splits:
+    for splits in sessions:
+        for split in splits:
             earned[split.payee] = earned.get(split.payee, 0) + split.amount
     return {payee: Amount(earned[payee]) for payee in sorted(earned) if earned[payee]}
 
@@ -263,17 +273,56 @@ def parse_evm_chain(text: str, name: str) -> Caip2:
     return Caip2(text)
 
 
+def _account(
+    before: Mapping[SessionId, SessionProgress],
+    charged: Mapping[SessionId, ChargedSession],
+    receipts: Sequence[SessionReceipts],
+) -> tuple[dict[SessionId, SessionProgress], dict[SessionId, list[bytes]]]:
+    """Progress after these receipts, and their struct hashes by session, once they account for what is charged."""
+    for left, right in pairwise(receipts):
+        if left.session >= right.session:
+            raise EpochWrong("sessions must be in order of their ids, each once", right.session)
+    _check_charges_go_on(before, charged)
+    after, hashes = dict(before), {}
+    for part in receipts:
+        charge = charged.get(part.session)
+        if charge is None:
+            raise EpochWrong("there are receipts, but nothing is charged", part.session)
+        progress = after.get(part.session, SessionProgress())
+        hashes[part.session] = _hashes(part, progress, charge)
+        after[part.session] = _advance(progress, part, hashes[part.session], charge)
+    return after, hashes
+
+
+def _check_charges_go_on(
+    before: Mapping[SessionId, SessionProgress], charged: Mapping[SessionId, ChargedSession]
+) -> None:
+    """Charges only go up, whatever a session's key signs: one below the last epoch's is of an older state."""
+    for session, progress in before.items():
+        charge = charged.get(session)
+        if charge is None:
+            raise EpochWrong("an earlier epoch has its receipts, but now nothing is charged", session)
+        if charge.count < progress.tree.count:
+            raise EpochWrong(
+                f"earlier epochs have receipts from here on; only {charge.count} are charged", session, charge.count
+            )
+        if charge.cumulative < progress.total:
+            raise EpochWrong(
+                f"earlier epochs account for {progress.total}; only {charge.cumulative} is charged", session
+            )
+
+
 def _hashes(part: SessionReceipts, progress: SessionProgress, charge: ChargedSession) -> list[bytes]:
     """The receipts' struct hashes, once they are exactly those between the last epoch and the charge."""
     if part.first != progress.tree.count:
         raise EpochWrong(f"receipts start here; they must go on at {progress.tree.count}", part.session, part.first)
     end = part.first + len(part.receipts)
-    if not part.receipts:
-        raise EpochWrong("the session is listed without a receipt", part.session)
     if end < charge.count:
         raise EpochWrong(f"receipts are missing from here to {charge.count - 1}, all charged", part.session, end)
     if end > charge.count:
         raise EpochWrong(f"receipts go on here; only {charge.count} are charged", part.session, charge.count)
+    if not part.receipts:
+        raise EpochWrong("the session is listed without a receipt", part.session)
     for position, signed in enumerate(part.receipts, part.first):
         if signed.receipt.session != part.session:
             raise EpochWrong(f"the receipt is of session {show(signed.receipt.session)}", part.session, position)
@@ -297,38 +346,19 @@ def _check_signatures(
             )
 
 
-def _advance(progress: SessionProgress, part: SessionReceipts, hashes: list[bytes]) -> SessionProgress:
+def _advance(
+    progress: SessionProgress, part: SessionReceipts, hashes: list[bytes], charge: ChargedSession
+) -> SessionProgress:
+    """The session's progress at ``charge``, once its receipts lead exactly there."""
     tree = progress.tree
     for found in hashes:
         tree = tree.append(found)
-    return SessionProgress(tree, Amount(progress.total + sum(signed.receipt.price for signed in part.receipts)))
-
-
-def _check_charges(
-    after: Mapping[SessionId, SessionProgress],
-    charged: Mapping[SessionId, ChargedSession],
-    spans: Mapping[SessionId, LeafSpan],
-) -> None:
-    for session in after:
-        if session not in charged:
-            raise EpochWrong("an earlier epoch has its receipts, but now nothing is charged", session)
-    for session, charge in charged.items():
-        progress = after.get(session, SessionProgress())
-        if progress.tree.count > charge.count:
-            raise EpochWrong(
-                f"earlier epochs have receipts from here on; only {charge.count} are charged", session, charge.count
-            )
-        if progress.tree.count < charge.count:
-            raise EpochWrong(
-                f"receipts are missing from here to {charge.count - 1}, all charged", session, progress.tree.count
-            )
-        if progress.total != charge.cumulative:
-            raise EpochWrong(f"prices sum to {progress.total}; {charge.cumulative} is charged", session)
-        # Charges only go up: the same total without a new receipt is the same charge, whose head was checked before.
-        if session in spans and progress.tree.root != charge.head:
-            raise EpochWrong(
-                f"receipts lead to head {show(progress.tree.root)}; {show(charge.head)} is charged", session
-            )
+    total = progress.total + sum(signed.receipt.price for signed in part.receipts)
+    if total != charge.cumulative:
+        raise EpochWrong(f"prices sum to {total}; {charge.cumulative} is charged", part.session)
+    if tree.root != charge.head:
+        raise EpochWrong(f"receipts lead to head {show(tree.root)}; {show(charge.head)} is charged", part.session)
+    return SessionProgress(tree, Amount(total), charge.splits)
 
 
 def _positions(part: SessionReceipts) -> Iterator[int]:

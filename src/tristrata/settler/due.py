@@ -1,8 +1,8 @@
 """What a settler has to do now. Pure: vouchers, charges and epochs in, decisions out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from tristrata.protocol.epoch import ChargedSession
+from tristrata.protocol.epoch import ChargedSession, SessionProgress, SessionReceipts
 from tristrata.protocol.ids import SessionId
 from tristrata.protocol.units import Amount, Milliseconds
 from tristrata.storage.receipt_book import BookEntry
@@ -24,8 +24,14 @@ def due(
     ]
 
 
-def needs_epoch(
-    before: Mapping[SessionId, ChargedSession], now: Mapping[SessionId, ChargedSession], *, has_new_children: bool
-) -> bool:
-    """Whether an epoch over the charges ``now`` says something that the last one, over ``before``, did not."""
-    return has_new_children or before != now
+def unaccounted(
+    before: Mapping[SessionId, SessionProgress], charged: Mapping[SessionId, ChargedSession]
+) -> list[SessionId]:
+    """The sessions, by id, of which more is charged than epochs have accounted for so far."""
+    none = SessionProgress()
+    return sorted(session for session, charge in charged.items() if charge.cumulative > before.get(session, none).total)
+
+
+def needs_epoch(accountable: Collection[SessionReceipts], *, has_new_children: bool) -> bool:
+    """Whether a next epoch would say something new. A charge that nothing accounts for is nothing that it could say."""
+    return has_new_children or bool(accountable)

@@ -19,7 +19,7 @@ from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import SessionId
 from tristrata.protocol.units import Amount, Milliseconds
 from tristrata.protocol.voucher import Split
-from tristrata.settler.due import due, needs_epoch
+from tristrata.settler.due import due
 from tristrata.settler.proposals import Proposer
 from tristrata.storage.attestations import Attestations
 from tristrata.storage.bulletin import Bulletin
@@ -132,9 +132,11 @@ class HubSettler:
         last = self._history.last_sealed
         block, sealed_in = (last.block, last.sealed_in) if last else (0, 0)
         children = any(child.block > sealed_in for child in self._history.children)
-        before, now = self._history.charged_at(block), self._history.charged_at(finalized)
-        if finalized > block and needs_epoch(before, now, has_new_children=children):
-            epoch = await self._proposer.propose(last.epoch + 1 if last else 1, finalized)
+        if finalized <= block:
+            return
+        number = last.epoch + 1 if last else 1
+        epoch = await self._proposer.propose(number, finalized, has_new_children=children)
+        if epoch is not None:
             self._proposed = (epoch, time.monotonic())
             _log.info("epoch proposed", hub=self.name, epoch=epoch.epoch, block=epoch.block_number)
 

@@ -1,4 +1,4 @@
-"""An epoch from charges and receipts: what it contains, and that whatever does not account for a charge is named."""
+"""An epoch from charges and receipts: what it contains, what it leaves out, and what is named as wrong."""
 
 from collections.abc import Mapping
 
@@ -26,6 +26,8 @@ from tristrata.protocol.epoch import (
     content_of,
     epoch_root,
     parse_content,
+    payouts_of,
+    progress_after,
 )
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.hashing import keccak
@@ -146,11 +148,11 @@ MALFORMED = replace(PART, receipts=(*PART.receipts[:2], replace(PART.receipts[2]
 @pytest.mark.parametrize(
     ("charge", "receipts", "position", "what"),
     [
-        (CHARGE, [], 0, "receipts are missing from here to 2"),
         (CHARGE, [replace(PART, receipts=PART.receipts[:2])], 2, "receipts are missing from here to 2"),
         (CHARGE, [replace(PART, first=1, receipts=PART.receipts[1:])], 1, "must go on at 0"),
         (replace(CHARGE, count=2), [PART], 2, "only 2 are charged"),
-        (CHARGE, [replace(PART, receipts=())], None, "without a receipt"),
+        (CHARGE, [replace(PART, receipts=())], 0, "receipts are missing from here to 2"),
+        (replace(CHARGE, count=0), [replace(PART, receipts=())], None, "without a receipt"),
         (replace(CHARGE, head=b"\1" * 32), [PART], None, "lead to head"),
         (replace(CHARGE, cumulative=Amount(61)), [PART], None, "prices sum to 60; 61 is charged"),
         (CHARGE, [FOREIGN], 2, "the receipt is of session"),
@@ -200,8 +202,121 @@ def test_build__charged_state_older_than_the_last_epoch__is_wrong() -> None:
         build([], [], after)
     with pytest.raises(EpochWrong, match="only 2 are charged"):
         build([replace(CHARGE, count=2)], [], after)
-    with pytest.raises(EpochWrong, match="prices sum to 60"):
-        build([replace(CHARGE, cumulative=Amount(70))], [], after)
+    with pytest.raises(EpochWrong, match="account for 60; only 59 is charged"):
+        build([replace(CHARGE, cumulative=Amount(59))], [], after)
+
+
+NONSENSE = ChargedSession(B, 7, Amount(50), b"\x66" * 32, (Split(Address(b"\x77" * 20), Amount(50)),))
+
+
+def test_build__charge_without_receipts__is_left_out() -> None:
+    result = build([CHARGE, NONSENSE], [PART])
+
+    assert result.payouts == {MINER: 54, ROUTER: 6}
+    assert (set(result.spans), set(result.after)) == ({A}, {A})
+    assert build([NONSENSE], []).payouts_root == bytes(32)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        replace(NONSENSE, session=A),
+        replace(CHARGE, cumulative=Amount(70)),
+        replace(CHARGE, count=4, cumulative=Amount(61), head=b"\1" * 32),
+    ],
+)
+def test_build__later_charge_without_receipts__keeps_what_was_accounted_for(later: ChargedSession) -> None:
+    later = replace(later, cumulative=Amount(max(60, later.cumulative)))
+    one = build([CHARGE], [PART])
+
+    two = build([later], [], one.after)
+
+    assert (two.receipts_root, two.payouts_root, two.after) == (bytes(32), one.payouts_root, one.after)
+
+
+def test_build__session_left_out_whose_receipts_come_later__is_accounted_for_then() -> None:
+    late = receipts_of(A, 3, [5, 5])
+    one = build([CHARGE], [PART])
+    two = build([charge_of(PART, late)], [], one.after)
+
+    three = build([charge_of(PART, late)], [late], two.after)
+
+    assert sum(three.payouts.values()) == 70
+    assert three.spans[A].first == 3
+
+
+def test_progress_after__any_epoch__is_that_of_the_epoch() -> None:
+    other = receipts_of(B, 0, [4])
+    one = build([CHARGE], [PART])
+    charged = {A: CHARGE, B: charge_of(other)}
+
+    assert progress_after({}, {A: CHARGE}, [PART]) == one.after
+    assert progress_after(one.after, charged, [other]) == build(list(charged.values()), [other], one.after).after
+    with pytest.raises(EpochWrong, match="lead to head"):
+        progress_after({}, {A: replace(CHARGE, head=bytes(32))}, [PART])
+
+
+class ChargedByHand:
+    """A session whose key charges what receipts account for, or anything else above the last charge."""
+
+    def __init__(self, session: SessionId) -> None:
+        self.receipts = SessionReceipts(session, 0, ())
+        self.charge: ChargedSession | None = None
+        self.is_honest = True
+
+    def charge_honestly(self, price: int) -> None:
+        count, cumulative = (self.charge.count, self.charge.cumulative) if self.charge else (0, 0)
+        prices = [signed.receipt.price for signed in self.receipts.receipts]
+        prices += [Amount(1)] * (count - len(prices) - 1)
+        prices.append(Amount(price + max(0, cumulative - sum(prices))))
+        self.receipts = receipts_of(self.receipts.session, 0, [int(each) for each in prices])
+        self.charge, self.is_honest = charge_of(self.receipts), True
+
+    def charge_nonsense(self, price: int) -> None:
+        count, cumulative = (self.charge.count, self.charge.cumulative) if self.charge else (0, 0)
+        total = cumulative + price
+        splits = (Split(MINER, Amount(total - total // 10)), Split(ROUTER, Amount(total // 10)))
+        head = keccak(b"nonsense" + bytes([count]))
+        self.charge = ChargedSession(self.receipts.session, count + price % 3, Amount(total), head, splits)
+        self.is_honest = False
+
+    def since(self, before: Mapping[SessionId, SessionProgress]) -> SessionReceipts | None:
+        """What accounts for the charge, if anything does and it is new."""
+        first = before.get(self.receipts.session, SessionProgress()).tree.count
+        left = self.receipts.receipts[first:]
+        return SessionReceipts(self.receipts.session, first, left) if self.is_honest and left else None
+
+
+charges = st.lists(st.tuples(st.sampled_from("+?."), st.integers(1, 10**6), st.booleans()), min_size=3, max_size=3)
+
+
+@given(st.lists(charges, min_size=1, max_size=5))
+def test_build__any_charges_and_any_of_them_accounted_for__payouts_only_grow_and_are_charged(
+    rounds: list[list[tuple[str, int, bool]]],
+) -> None:
+    sessions = [ChargedByHand(SessionId(bytes([number]) * 32)) for number in (1, 2, 3)]
+    after: dict[SessionId, SessionProgress] = {}
+    payouts: dict[Address, Amount] = {}
+    accounted: dict[SessionId, ChargedSession] = {}
+    for actions in rounds:
+        parts = []
+        for session, (action, price, is_listed) in zip(sessions, actions, strict=True):
+            if action == "+":
+                session.charge_honestly(price)
+            elif action == "?":
+                session.charge_nonsense(price)
+            if is_listed and (part := session.since(after)) is not None and session.charge is not None:
+                parts.append(part)
+                accounted[part.session] = session.charge
+        charged = [session.charge for session in sessions if session.charge is not None]
+
+        result = build(charged, parts, after)
+
+        assert all(result.payouts[payee] >= before for payee, before in payouts.items())
+        everything = payouts_of(charge.splits for charge in charged)
+        assert all(everything[payee] >= found for payee, found in result.payouts.items())
+        assert result.payouts == payouts_of(charge.splits for charge in accounted.values())
+        after, payouts = result.after, result.payouts
 
 
 @given(st.sampled_from(["session", "position", "payee"]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -34,6 +35,7 @@ from tristrata.validator.service import checkpoint_domains
 _PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.25
 _SHOW_SECONDS = 0.1
+_OURS = re.compile(r"\d+-[a-z][a-z0-9-]*\.json|tampered\.json")
 
 
 class Ascent:
@@ -83,9 +85,12 @@ class Ascent:
     def verify(self, answers: list[Answer], folder: Path) -> None:
         """Verify every receipt against the root on Ethereum, and show what a changed one breaks at.
 
-        Leaves the receipt files in ``folder``. Raises `LinkBroken`.
+        Leaves the receipt files in ``folder``, in place of an earlier tour's. Raises `LinkBroken`.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.json"):
+            if _OURS.fullmatch(old.name):
+                old.unlink()
         for number, answer in enumerate(answers, 1):
             file = folder / f"{number}-{answer.hub}.json"
             file.write_text(json.dumps(answer.path, indent=2) + "\n")
@@ -113,7 +118,7 @@ class Ascent:
                 database = await Database.open(settings.home.actor(name) / "claims.sqlite")
                 stack.push_async_callback(database.close)
                 for hub in (self._hubs[hub] for hub in miner.hubs):
-                    started, treasurer = time.monotonic(), Treasurer(hub)
+                    started, treasurer = time.monotonic(), Treasurer(hub, ContentStore(settings.home.content))
                     writer = TransactionWriter(hub.chain, key, Intents(database))
                     before = (await treasurer.money(writer.address)).claimed
                     done = await treasurer.claim(writer, writer.address)
