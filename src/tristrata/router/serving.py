@@ -18,6 +18,7 @@ from tristrata.fabric.frames import (
     Delta,
     Failure,
     Finish,
+    Reply,
     Task,
     VoucherNotice,
     encode,
@@ -230,16 +231,8 @@ class _Attempt:
 
     async def advance(self) -> Text | None:
         """The next piece; `None` at the end. Raises `MinerLost` or `RequestUnanswerable`."""
-        patience = _IDLE_SECONDS if self.text else _DEADLINE_SECONDS
-        waited_since = time.monotonic()
         while True:
-            try:
-                async with asyncio.timeout(_SILENCE_CHECK_SECONDS):
-                    frame = await self._queue.get()
-            except TimeoutError:
-                if self._presence.is_there(self.miner, self._run) and time.monotonic() - waited_since < patience:
-                    continue
-                raise MinerLost(f"miner {show(self.miner)} is gone; nothing is owed for this answer") from None
+            frame = await self._frame() if self._queue.empty() else self._queue.get_nowait()
             if frame is None:
                 raise MinerLost(f"miner {show(self.miner)} cannot be reached; nothing is owed for this answer")
             if isinstance(frame, Failure):
@@ -250,6 +243,19 @@ class _Attempt:
             if isinstance(frame, Delta):
                 self.text.append(frame.text)
                 return Text(frame.text)
+
+    async def _frame(self) -> Reply | None:
+        """The next frame, as long as the miner is there and patience lasts. Raises `MinerLost`."""
+        patience = _IDLE_SECONDS if self.text else _DEADLINE_SECONDS
+        waited_since = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(_SILENCE_CHECK_SECONDS):
+                    return await self._queue.get()
+            except TimeoutError:
+                if self._presence.is_there(self.miner, self._run) and time.monotonic() - waited_since < patience:
+                    continue
+                raise MinerLost(f"miner {show(self.miner)} is gone; nothing is owed for this answer") from None
 
     def close(self) -> None:
         """Release what was reserved, and hear no more."""
