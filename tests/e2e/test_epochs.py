@@ -195,6 +195,11 @@ class TestValidators:
         ready = alone.run("validator", "validator-1", "--check")
         assert ready.returncode == 0, ready.stdout
         assert "33.3 % of validator set 1" in ready.stdout
+        base = network.status()["chains"]["base"]["rpc"]
+        misled = alone.run("validator", "validator-1", "--check", "--rpc", f"arbitrum={base}")
+        assert misled.returncode == 1
+        assert "✗ arbitrum" in misled.stdout
+        assert "serves chain 31338" in misled.stdout
         running = alone.start("validator", "validator-1", "--dry-run")
         try:
             assert running.stdout is not None

@@ -5,6 +5,7 @@ started it writes the same file with every address filled in, and every process 
 """
 
 import tomllib
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -206,6 +207,18 @@ class Network(_Section):
         """1 for the root of the tree, 2 for its children, 3 for theirs."""
         parent = self.chains[name].parent
         return 1 if parent is None else self.layer(parent) + 1
+
+    def with_rpc(self, endpoints: Iterable[str]) -> "Network":
+        """The same network seen through other endpoints, ``chain=URL`` each. Raises `NetworkFileInvalid`."""
+        chains = dict(self.chains)
+        for endpoint in endpoints:
+            name, _, url = endpoint.partition("=")
+            if name not in chains or not url:
+                raise NetworkFileInvalid(
+                    f"endpoint {endpoint!r} must read CHAIN=URL, where CHAIN is one of {', '.join(chains)}"
+                )
+            chains[name] = chains[name].model_copy(update={"rpc": (url,)})
+        return self.model_copy(update={"chains": chains})
 
     def with_addresses(self, *, rpc: dict[str, str], fabric: str, router: str) -> "Network":
         """The same network with the endpoints of a running one."""

@@ -23,6 +23,8 @@ from tristrata.protocol.signing import Domain, address_of, digest, sign
 from tristrata.storage.attestations import Attestations
 from tristrata.storage.bulletin import Bulletin
 from tristrata.storage.content_store import ContentStore
+from tristrata.storage.database import Database
+from tristrata.storage.signed import Equivocation, SignedCheckpoints
 from tristrata.validator.audit import HubAudit
 
 _POLL_SECONDS = 0.2
@@ -39,7 +41,9 @@ async def run(settings: ActorSettings, *, dry_run: bool = False) -> None:
         hubs = open_hubs(network, settings.manifest, chains)
         security = Security(network, settings.manifest, chains)
         store, attestations = ContentStore(home.content), Attestations(Bulletin(home.bulletin))
-        signer = Signer(key, attestations, dry_run=dry_run)
+        database = await Database.open(settings.database)
+        stack.push_async_callback(database.close)
+        signer = Signer(key, attestations, SignedCheckpoints(database), dry_run=dry_run)
         domains = checkpoint_domains(network, hubs, security)
         validators = [HubValidator(hub, store, attestations, signer, domains[caip2]) for caip2, hub in hubs.items()]
         while True:
@@ -60,18 +64,23 @@ def checkpoint_domains(network: Network, hubs: dict[Caip2, Hub], security: Secur
 class Signer:
     """The validator's key: signs, and puts the signature where it is looked for."""
 
-    def __init__(self, key: PrivateKey, attestations: Attestations, *, dry_run: bool) -> None:
+    def __init__(
+        self, key: PrivateKey, attestations: Attestations, signed: SignedCheckpoints, *, dry_run: bool
+    ) -> None:
         self.address: Address = address_of(key.public_key)
         self._key = key
         self._attestations = attestations
+        self._signed = signed
         self._dry_run = dry_run
 
-    def sign(self, hub: Hub, number: int, domain: Domain, message: Epoch | Checkpoint) -> None:
-        """Sign one message about epoch ``number`` of the hub."""
+    async def sign(self, hub: Hub, number: int, domain: Domain, message: Epoch | Checkpoint) -> None:
+        """Sign one message about epoch ``number`` of the hub. Raises `Equivocation`, and signs nothing then."""
         what = type(message).__name__.lower()
         if self._dry_run:
             _log.info("would sign", what=what, hub=hub.name, epoch=number)
             return
+        if isinstance(message, Checkpoint):
+            await self._signed.add(message)
         found = digest(domain.separator, message.struct_hash)
         self._attestations.sign(hub.ref, number, self.address, found, sign(self._key, found))
         _log.info("signed", what=what, hub=hub.name, epoch=number)
@@ -91,6 +100,7 @@ class HubValidator:
         self._audit = HubAudit(self._history, store)
         self._judged: set[bytes] = set()
         self._alarms: set[str] = set()
+        self._is_halted = False
 
     @property
     def name(self) -> str:
@@ -98,10 +108,19 @@ class HubValidator:
         return self._hub.name
 
     async def step(self) -> None:
-        """Take in what is finalized, and sign what is right."""
+        """Take in what is finalized, and sign what is right. After an `Equivocation` nothing is signed any more."""
+        if self._is_halted:
+            return
+        try:
+            await self._sign_what_is_right()
+        except Equivocation as error:
+            self._is_halted = True
+            _log.critical("alarm: this hub is not signed any more", hub=self.name, reason=error.message)
+
+    async def _sign_what_is_right(self) -> None:
         await self._history.catch_up(Level.FINALIZED)
         while (checkpoint := self._guarded(self._audit.check_sealed)) is not None:
-            self._signer.sign(self._hub, checkpoint.epoch, self._checkpoints, checkpoint)
+            await self._signer.sign(self._hub, checkpoint.epoch, self._checkpoints, checkpoint)
         number = self._audit.checked + 1
         for proposal in self._attestations.proposals(self._hub.ref, number):
             found = digest(self._hub.outbox_domain.separator, proposal.struct_hash)
@@ -109,7 +128,7 @@ class HubValidator:
                 continue
             if self._holds(proposal):
                 self._judged.add(found)
-                self._signer.sign(self._hub, number, self._hub.outbox_domain, proposal)
+                await self._signer.sign(self._hub, number, self._hub.outbox_domain, proposal)
 
     def _holds(self, proposal: Epoch) -> bool:
         return self._guarded(lambda: self._audit.is_right(proposal)) is True
