@@ -20,7 +20,7 @@ import uvicorn
 from coincurve import PrivateKey
 from msgspec.structs import replace
 
-from tests.unit.protocol.test_voucher_book import ROUTER, SESSION, make_terms
+from tests.unit.protocol.test_voucher_book import SESSION, make_terms
 from tristrata.client import AnswerDone, ReceiptArrived, RouterApi, RouterRefused, TextDelta
 from tristrata.fabric.admission import Admission
 from tristrata.fabric.connection import ReplyInbox, connect
@@ -351,4 +351,3 @@ async def test_stream_chat__router_refuses__our_client_says_why(world: World) ->
             async for _ in api.stream_chat({"model": MODEL, "messages": QUESTION}):
                 pass
     assert caught.value.status == 402
-    assert ROUTER in (world.rich.book.terms.router,)
