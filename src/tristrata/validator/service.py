@@ -22,7 +22,7 @@ from tristrata.protocol.ids import Address, Caip2
 from tristrata.protocol.signing import Domain, address_of, digest, sign
 from tristrata.storage.attestations import Attestations
 from tristrata.storage.bulletin import Bulletin
-from tristrata.storage.content_store import ContentStore
+from tristrata.storage.content_store import ContentMissing, ContentStore
 from tristrata.storage.database import Database
 from tristrata.storage.signed import Equivocation, SignedCheckpoints
 from tristrata.validator.audit import HubAudit
@@ -126,22 +126,34 @@ class HubValidator:
             found = digest(self._hub.outbox_domain.separator, proposal.struct_hash)
             if found in self._judged or proposal.block_number > self._history.head:
                 continue
-            if self._holds(proposal):
-                self._judged.add(found)
+            if self._holds(proposal, found):
                 await self._signer.sign(self._hub, number, self._hub.outbox_domain, proposal)
 
-    def _holds(self, proposal: Epoch) -> bool:
-        return self._guarded(lambda: self._audit.is_right(proposal)) is True
+    def _holds(self, proposal: Epoch, found: bytes) -> bool:
+        """Whether a proposal is right. It is judged once, unless its content may still come."""
+        try:
+            is_right = self._audit.is_right(proposal)
+        except TristrataError as error:
+            is_right = False
+            self._alarm(error)
+            if isinstance(error, ContentMissing):
+                return False
+        self._judged.add(found)
+        return is_right
 
     def _guarded(self, check: Callable[[], Found]) -> Found | None:
-        """What ``check`` gives; `None`, and an alarm said once, where it finds something wrong or missing."""
+        """What ``check`` gives; `None`, and an alarm, where it finds something wrong or missing."""
         try:
             return check()
         except TristrataError as error:
-            if error.message not in self._alarms:
-                self._alarms.add(error.message)
-                _log.error("alarm: nothing is signed", hub=self._hub.name, reason=error.message, remedy=error.remedy)
+            self._alarm(error)
             return None
+
+    def _alarm(self, error: TristrataError) -> None:
+        """Say why nothing is signed, once."""
+        if error.message not in self._alarms:
+            self._alarms.add(error.message)
+            _log.error("alarm: nothing is signed", hub=self._hub.name, reason=error.message, remedy=error.remedy)
 
 
 async def _try(validator: HubValidator) -> None:
