@@ -30,7 +30,11 @@ CONTRACTS = {
     "ModelRegistry": "orchestration/ModelRegistry.vy",
     "MinerRegistry": "orchestration/MinerRegistry.vy",
     "Sessions": "orchestration/Sessions.vy",
+    "RouterRegistry": "orchestration/RouterRegistry.vy",
     "Settlement": "orchestration/Settlement.vy",
+    "TaskQueue": "orchestration/TaskQueue.vy",
+    "TaskConsumer": "testing/TaskConsumer.vy",
+    "Inbox": "messaging/Inbox.vy",
 }
 _ERROR = re.compile(r'method_id\("(\w+)\(([\w,\[\]]*)\)"\)')
 
