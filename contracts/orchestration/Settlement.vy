@@ -3,141 +3,144 @@
 """
 @title Charges by voucher, epochs, payments by claim
 @license Apache-2.0
-@notice A voucher of a session's key says how much is owed in all, and its splits say to whom. Anyone may charge it;
-        charges only go up. What was charged for a payee it can claim for ever: at once and without anyone's help from
-        each session's splits, or all together from the payouts that validators signed when an epoch was sealed.
-        The rules are those of `tristrata.protocol.session` and docs/epochs.md.
+@notice All money of the hub's sessions is here. A voucher of a session's key says to whom how much of it is owed in all.
+        Anyone may charge it; charges only go up. What was charged for a payee it can claim for ever: at once and without
+        anyone's help from each session's splits, or all together from the payouts that validators signed when an epoch
+        was sealed. Who may put money in, and when it goes back, is `Sessions`' concern.
+        States, changes and deadlines: docs/protocol.md, "Charge" and "Claim"; the specification is
+        `tristrata.protocol.session` and `tristrata.protocol.claim`, the hashes are those of docs/epochs.md.
 """
 
-from ethereum.ercs import IERC20
+from snekmate.utils import signature_checker
 from shared import domain
+from shared import payment
+from shared import proofs
+from shared import quorum
 
 
 initializes: domain
 exports: domain.chain_ref
 
 
-struct Terms:
-    session_key: address
-    router: address
-    model_id: bytes32
-    assurance: uint8
-    replicas: uint8
-    router_bps: uint16
-    max_prompt_price: uint96
-    max_output_price: uint96
-    max_per_day: uint96
-    exposure_cap: uint96
-    expiry: uint64
-
-
-struct Session:
-    owner: address
-    terms: Terms
-    deposit: uint96
-    opened_at: uint64
-    closing_at: uint64
-    closed: bool
-
-
 interface ISessions:
-    def asset() -> address: view
-    def session(session_id: bytes32) -> Session: view
-    def pay(payee: address, amount: uint96): nonpayable
+    def daily_limit(session_id: bytes32) -> uint96: view
+    def replaced_key(session_id: bytes32) -> (address, uint64): view
+    def is_closed(session_id: bytes32) -> bool: view
+    def parties(session_id: bytes32) -> (address, address, bool): view
+    def forfeit(session_id: bytes32, deposit: uint96, from_bond: uint96) -> uint96: nonpayable
 
 
-struct Seal:
-    root: bytes32
+struct Epoch:
+    epoch: uint64
+    block_number: uint64
+    receipts_root: bytes32
     payouts_root: bytes32
-    timestamp: uint64
+    content: bytes32
 
 
 interface IOutbox:
-    def seal(
-        epoch: uint64,
-        block_number: uint64,
-        receipts_root: bytes32,
-        payouts_root: bytes32,
-        content: bytes32,
-        signatures: DynArray[Bytes[65], _MAX_SIGNATURES],
-    ) -> bytes32: nonpayable
-    def sealed(epoch: uint64) -> Seal: view
+    def seal(epoch: Epoch, signatures: DynArray[quorum.Signature, _MAX_SIGNATURES]) -> bytes32: nonpayable
+    def last_epoch() -> uint64: view
+    def payable_from(epoch: uint64, root: bytes32, payouts_root: bytes32, signed: bytes32) -> uint64: view
     def is_validator(signer: address) -> bool: view
+    def stop_payouts(epoch: uint64): nonpayable
+    def send(destination: bytes32, receiver: bytes32, payload: Bytes[1024]) -> uint64: nonpayable
 
 
-struct Voucher:
-    session: bytes32
-    count: uint64
-    cumulative: uint96
-    head: bytes32
-    splits: bytes32
-
-
+# A voucher, without its splits: those of all vouchers of a call stand one after another in one flat list.
 struct Charge:
-    cumulative: uint96
-    count: uint40
-    day: uint24
-    on_day: uint96
-    splits: bytes32
+    session: bytes32
+    count: uint256
+    head: bytes32
+    count_before: uint256
+    # How many of the splits are this voucher's.
+    split_count: uint256
+    # The session key's signature of the voucher, in two words (EIP-2098).
+    r: bytes32
+    vs: bytes32
 
 
-struct ChargeCall:
-    voucher: Voucher
-    splits: DynArray[uint256, _MAX_SPLITS]
-    previous: DynArray[uint256, _MAX_SPLITS]
-    signature: Bytes[65]
-
-
-struct Claim:
-    payee: address
-    cumulative: uint256
+struct Seal:
     epoch: uint64
-    proof: DynArray[bytes32, _MAX_PROOF]
+    root: bytes32
+    # The struct hash of the `Epoch` that the quorum signed.
+    signed: bytes32
+
+
+struct Payout:
+    # `payee << 96 | cumulative amount`.
+    payout: uint256
+    # The root over the payee's sessions, by which what is false in it can be shown.
+    sums: bytes32
 
 
 _VOUCHER_TYPE_HASH: constant(bytes32) = keccak256(
     "Voucher(bytes32 session,uint64 count,uint96 cumulative,bytes32 head,bytes32 splits)"
 )
+_CLAIM_TO_TYPE_HASH: constant(bytes32) = keccak256(
+    "ClaimTo(address payee,address recipient,uint256 claimed,uint256 deadline)"
+)
 _MAX_SPLITS: constant(uint256) = 32
+# After a forfeit: those of both vouchers.
+_MAX_FINAL_SPLITS: constant(uint256) = 64
 _MAX_CHARGES: constant(uint256) = 16
+_MAX_CHARGED_SPLITS: constant(uint256) = 128
 _MAX_SIGNATURES: constant(uint256) = 32
-_MAX_CLAIMS: constant(uint256) = 32
+_MAX_PAYOUTS: constant(uint256) = 32
 _MAX_PROOF: constant(uint256) = 32
+_MAX_CALL: constant(uint256) = 8_192
+_MAX_CALLS: constant(uint256) = 2
 _AMOUNT_MASK: constant(uint256) = 2**96 - 1
+_TAIL_MASK: constant(uint256) = 2**160 - 1
+_TOTAL_MASK: constant(uint256) = 2**128 - 1
+_DEPOSIT_MASK: constant(uint256) = 2**95 - 1
+_LIMITED: constant(uint256) = 2**95
 _SECONDS_PER_DAY: constant(uint256) = 86_400
-# Where veto fees go: an address whose key nobody has.
-_BURNT: constant(address) = 0x000000000000000000000000000000000000dEaD
+_FALSE_EPOCH: constant(uint8) = 1
 
 
+asset: public(immutable(address))
 sessions: public(immutable(address))
 outbox: public(immutable(address))
 payout_delay: public(immutable(uint64))
 veto_fee: public(immutable(uint96))
+security_chain: public(immutable(bytes32))
+validators: public(immutable(bytes32))
 
 
-# One word a session: cumulative (96 bits), count (40), day (24), charged on that day (96).
-_charges: HashMap[bytes32, uint256]
-_splits: HashMap[bytes32, bytes32]
+# What may be charged to a session, in one word: its key (160 bits), whether it has a daily limit (1), its deposit (95). When a
+# session ends, its deposit becomes what was charged, so that nothing more can be.
+_escrow: HashMap[bytes32, uint256]
+# One word a session: cumulative (96 bits) above the last 160 of `keccak256(abi.encode(count, splits))`. Nobody can find two
+# lists with the same 160 bits, as nobody can find two keys of one address.
+_charged: HashMap[bytes32, uint256]
+# For sessions with a daily limit: the UTC day above what was charged on it (96 bits).
+_on_day: HashMap[bytes32, uint256]
 _opened_entry: HashMap[bytes32, HashMap[address, uint256]]
 opened: public(HashMap[address, uint256])
 claimed: public(HashMap[address, uint256])
-# Over all sessions and all payees; `total_paid` is the sum of `claimed` and never above `total_charged`.
-total_charged: public(uint256)
-total_paid: public(uint256)
-vetoed: public(HashMap[uint64, bool])
+# Over all sessions and all payees, in one word: charged (128 bits), paid (128): the sum of `claimed`, never above charged.
+_totals: uint256
 
 
 event Charged:
     session_id: indexed(bytes32)
-    cumulative: uint96
-    count: uint64
+    count: uint256
     head: bytes32
     splits: DynArray[uint256, _MAX_SPLITS]
 
 
+event Forfeited:
+    session_id: indexed(bytes32)
+    count: uint256
+    splits: DynArray[uint256, _MAX_FINAL_SPLITS]
+    refund: uint96
+    from_bond: uint96
+
+
 event Claimed:
-    payee: indexed(address)
-    amount: uint96
+    # What was paid to whom: `payee << 96 | amount`. One that is due nothing, or that the asset refused to pay, is not in it.
+    payments: DynArray[uint256, _MAX_PAYOUTS]
 
 
 event Vetoed:
@@ -145,145 +148,354 @@ event Vetoed:
     validator: indexed(address)
 
 
+event Refuted:
+    epoch: indexed(uint64)
+    payee: indexed(address)
+    session_id: bytes32
+    amount: uint96
+    charged: uint96
+
+
 @deploy
 def __init__(
-    chain_ref: bytes32, sessions_: address, outbox_: address, payout_delay_: uint64, veto_fee_: uint96
+    chain_ref: bytes32,
+    asset_: address,
+    sessions_: address,
+    outbox_: address,
+    payout_delay_: uint64,
+    veto_fee_: uint96,
+    security_chain_: bytes32,
+    validators_: bytes32,
 ):
     """
     @param chain_ref The 32-byte reference of this chain.
-    @param sessions_ The contract that holds the escrow.
+    @param asset_ The one ERC-20 of this hub.
+    @param sessions_ The contract that opens and ends sessions.
     @param outbox_ The contract that seals epochs and keeps the validator set.
     @param payout_delay_ Seconds between the seal of an epoch and payments from it, in which it can be vetoed.
     @param veto_fee_ What a veto burns, in base units of the asset.
+    @param security_chain_ The reference of L1.
+    @param validators_ The `ValidatorSet` there, left-padded, which hears of false payouts.
     """
     domain.__init__(chain_ref)
+    asset = asset_
     sessions = sessions_
     outbox = outbox_
     payout_delay = payout_delay_
     veto_fee = veto_fee_
+    security_chain = security_chain_
+    validators = validators_
+
+
+@external
+def set_escrow(session_id: bytes32, key: address, limited: bool, deposit: uint96):
+    """
+    @notice Say what may be charged to a session, by vouchers of which key. `Sessions`' alone, which has brought the money.
+    """
+    self._require_sessions()
+    if convert(deposit, uint256) > _DEPOSIT_MASK:
+        raw_revert(abi_encode(deposit, _DEPOSIT_MASK, method_id=method_id("DepositTooHigh(uint96,uint256)")))
+    word: uint256 = convert(key, uint256) << 96 | convert(deposit, uint256)
+    if limited:
+        word |= _LIMITED
+    self._escrow[session_id] = word
 
 
 @external
 @nonreentrant
-def charge(
-    voucher: Voucher,
-    splits: DynArray[uint256, _MAX_SPLITS],
-    previous: DynArray[uint256, _MAX_SPLITS],
-    signature: Bytes[65],
-):
+def refund(session_id: bytes32, owner: address) -> uint96:
     """
-    @notice Charge a session up to a voucher that its key signed. Open to anyone.
-    @param splits `payee << 96 | cumulative amount`, sorted by payee; they sum to the voucher's cumulative amount.
-    @param previous The splits of the last charge; empty for the first.
+    @notice End a session: what was not charged goes to its owner. `Sessions`' alone.
+    @return What went back, in base units.
     """
-    self._charge(voucher, splits, previous, signature)
+    self._require_sessions()
+    refunded: uint256 = (self._escrow[session_id] & _DEPOSIT_MASK) - (self._charged[session_id] >> 160)
+    # It is a part of the deposit.
+    self._escrow[session_id] -= refunded
+    payment._push(asset, owner, convert(refunded, uint96))
+    return convert(refunded, uint96)
+
+
+@external
+@nonreentrant
+def charge(charge: Charge, splits: DynArray[uint256, _MAX_SPLITS], before: DynArray[uint256, _MAX_SPLITS]):
+    """
+    @notice Charge a session up to a voucher that its key signed: `(session, count, sum of splits, head, hash of splits)`. Open to
+            anyone.
+    @param splits `payee << 96 | cumulative amount`, ascending by payee.
+    @param before What each of these payees had in the session's last charge, in the same order; 0 for a new one.
+    """
+    self._totals += self._charge(charge, splits, self._splits_before(splits, before)) << 128
 
 
 @external
 @nonreentrant
 def settle(
-    charges: DynArray[ChargeCall, _MAX_CHARGES],
-    epoch: uint64,
-    block_number: uint64,
-    receipts_root: bytes32,
-    payouts_root: bytes32,
-    content: bytes32,
-    signatures: DynArray[Bytes[65], _MAX_SIGNATURES],
-) -> bytes32:
+    charges: DynArray[Charge, _MAX_CHARGES],
+    splits: DynArray[uint256, _MAX_CHARGED_SPLITS],
+    before: DynArray[uint256, _MAX_CHARGED_SPLITS],
+    epoch: Epoch,
+    signatures: DynArray[quorum.Signature, _MAX_SIGNATURES],
+):
     """
-    @notice Charge sessions, as `charge` does, and seal an epoch, in one transaction. Open to anyone. What is charged here
-            lies after the epoch's reference block, and so belongs to a later epoch.
-    @param epoch The last sealed epoch plus one.
-    @param block_number The epoch's reference block.
-    @param receipts_root The root over its receipts.
-    @param payouts_root The root over what each payee was charged for in all, up to the reference block.
-    @param content The SHA-256 of its content.
-    @param signatures Of a quorum of the outbox's set, over `Epoch`.
-    @return The epoch's root.
+    @notice Charge sessions, as `charge` does, and seal the next epoch, in one transaction. All are charged or none. Open to
+            anyone. What is charged here lies after the epoch's reference block, and so belongs to a later epoch. If somebody
+            sealed the epoch before, or there are no signatures, sessions are charged all the same.
+    @param splits Those of all vouchers, one after another.
+    @param before What their payees had, in the same order.
+    @param signatures Of a quorum of the outbox's set, over the epoch.
     """
-    for call: ChargeCall in charges:
-        self._charge(call.voucher, call.splits, call.previous, call.signature)
-    return extcall IOutbox(outbox).seal(epoch, block_number, receipts_root, payouts_root, content, signatures)
+    if len(before) != len(splits):
+        raw_revert(abi_encode(len(splits), len(before), method_id=method_id("LengthsDiffer(uint256,uint256)")))
+    growth: uint256 = 0
+    start: uint256 = 0
+    for each: Charge in charges:
+        if each.split_count > _MAX_SPLITS or start + each.split_count > len(splits):
+            raw_revert(
+                abi_encode(each.split_count, len(splits) - start, method_id=method_id("SplitsMissing(uint256,uint256)"))
+            )
+        own: DynArray[uint256, _MAX_SPLITS] = []
+        own_before: DynArray[uint256, _MAX_SPLITS] = []
+        for index: uint256 in range(start, start + each.split_count, bound=_MAX_SPLITS):
+            own.append(splits[index])
+            own_before.append(before[index])
+        start += each.split_count
+        growth += self._charge(each, own, self._splits_before(own, own_before))
+    if start != len(splits):
+        raw_revert(abi_encode(start, len(splits), method_id=method_id("SplitsMissing(uint256,uint256)")))
+    if growth != 0:
+        self._totals += growth << 128
+    if len(signatures) != 0 and staticcall IOutbox(outbox).last_epoch() < epoch.epoch:
+        extcall IOutbox(outbox).seal(epoch, signatures)
+
+
+@external
+def multicall(calls: DynArray[Bytes[_MAX_CALL], _MAX_CALLS]):
+    """
+    @notice Make several of this contract's calls in one transaction, in the caller's name; all succeed or none. So a settler can
+            seal an epoch and pay the payees of an older one at once.
+    """
+    for call: Bytes[_MAX_CALL] in calls:
+        raw_call(self, call, is_delegate_call=True)
 
 
 @external
 @nonreentrant
-def claim(payee: address, cumulative: uint256, epoch: uint64, proof: DynArray[bytes32, _MAX_PROOF]) -> uint96:
+def forfeit(
+    voucher: Charge,
+    splits: DynArray[uint256, _MAX_SPLITS],
+    charged_splits: DynArray[uint256, _MAX_SPLITS],
+):
     """
-    @notice Pay a payee what is still due of `cumulative`, which the payouts root of a sealed epoch holds for it. Anyone
-            may call, once the payout delay is over.
+    @notice End a session whose key signed a voucher that contradicts what is charged: neither gives every payee as much as
+            the other. Open to anyone, also for vouchers that would be too high to charge.
+    @dev Each payee gets the higher of its two amounts, and what is left of the deposit goes to the miners in proportion: a
+         key that forks its history gains nothing. In a managed session the router signed, not the owner: the owner
+         gets back what is left, and the router's bond pays the miners instead.
+    @param voucher The voucher, as for `charge`.
+    @param splits Its splits.
+    @param charged_splits The splits of the last charge.
+    """
+    session_id: bytes32 = voucher.session
+    escrow: uint256 = self._escrow[session_id]
+    self._require_key(voucher, self._sum(splits), keccak256(abi_encode(splits)), escrow, False)
+    self._require_open(session_id)
+    self._require_splits(session_id, voucher.count_before, charged_splits)
+
+    # Both lists are sorted by payee: one walk merges them, and finds out in which of them somebody has less.
+    merged: DynArray[uint256, _MAX_FINAL_SPLITS] = []
+    before: DynArray[uint256, _MAX_FINAL_SPLITS] = []
+    charged: uint256 = 0
+    lower: bool = False
+    higher: bool = False
+    left: uint256 = 0
+    right: uint256 = 0
+    for _: uint256 in range(len(charged_splits) + len(splits), bound=_MAX_FINAL_SPLITS):
+        if left == len(charged_splits) and right == len(splits):
+            break
+        old: uint256 = max_value(uint256)
+        new: uint256 = max_value(uint256)
+        if left < len(charged_splits):
+            old = charged_splits[left]
+        if right < len(splits):
+            new = splits[right]
+        had: uint256 = 0
+        has: uint256 = 0
+        if old >> 96 <= new >> 96:
+            had = old & _AMOUNT_MASK
+            left += 1
+        if new >> 96 <= old >> 96:
+            has = new & _AMOUNT_MASK
+            right += 1
+        lower = lower or has < had
+        higher = higher or has > had
+        charged += had
+        before.append(had)
+        merged.append(min(old, new) & ~_AMOUNT_MASK | max(had, has))
+    if not (lower and higher):
+        raw_revert(abi_encode(session_id, method_id=method_id("VouchersAgree(bytes32)")))
+    self._forfeit(session_id, charged, max(voucher.count_before, voucher.count), merged, before, escrow)
+
+
+@external
+@nonreentrant
+def claim(seal: Seal, payout: Payout, proof: DynArray[bytes32, _MAX_PROOF]) -> uint96:
+    """
+    @notice Pay a payee what is still due of what the payouts root of a sealed epoch holds for it. Anyone may call, once the
+            payout delay is over.
     @return What was paid, in base units; 0 when all was paid already.
     """
-    return self._claim(payee, cumulative, epoch, proof)
+    self._require_mature(seal, proofs._root(self._leaf(payout), proof))
+    payee: address = convert(payout.payout >> 96, address)
+    return self._pay_all(payee, payee, self._due(payee, payout.payout & _AMOUNT_MASK))
 
 
 @external
 @nonreentrant
-def claim_many(claims: DynArray[Claim, _MAX_CLAIMS]):
+def claim_many(
+    seal: Seal, payouts: DynArray[Payout, _MAX_PAYOUTS], proof: DynArray[bytes32, 96], flags: uint256
+):
     """
-    @notice Many claims at once; all are paid or none.
+    @notice Pay many payees of one sealed epoch at once. A payee that the asset refuses to pay is left out, and can claim
+            again.
+    @param payouts In the order of the tree, as OpenZeppelin's multiproof wants them.
+    @param proof Their common proof; bit `i` of `flags` is its `i`th flag.
     """
-    for each: Claim in claims:
-        self._claim(each.payee, each.cumulative, each.epoch, each.proof)
+    leaves: DynArray[bytes32, _MAX_PAYOUTS] = []
+    for payout: Payout in payouts:
+        leaves.append(self._leaf(payout))
+    self._require_mature(seal, proofs._root_of_many(leaves, proof, flags))
+    totals: uint256 = self._totals
+    left: uint256 = (totals >> 128) - (totals & _TOTAL_MASK)
+    paid: uint256 = 0
+    payments: DynArray[uint256, _MAX_PAYOUTS] = []
+    for payout: Payout in payouts:
+        payee: address = convert(payout.payout >> 96, address)
+        due: uint256 = self._due(payee, payout.payout & _AMOUNT_MASK)
+        if due > left - paid:
+            raw_revert(abi_encode(due, left - paid, method_id=method_id("AboveCharged(uint256,uint256)")))
+        if due != 0 and self._pay(payee, payee, due):
+            paid += due
+            payments.append(payout.payout & ~_AMOUNT_MASK | due)
+    # All of it was charged and not paid: the sum stays below the half above it.
+    self._totals = totals + paid
+    log Claimed(payments=payments)
 
 
 @external
 @nonreentrant
-def claim_direct(session_id: bytes32, splits: DynArray[uint256, _MAX_SPLITS], index: uint256) -> uint96:
+def claim_direct(session_id: bytes32, count: uint256, splits: DynArray[uint256, _MAX_FINAL_SPLITS], index: uint256) -> uint96:
     """
     @notice Pay entry `index` of a session's charged splits to its payee. Anyone may call, at any time, also after the
             session is closed.
-    @dev Opened entries of different sessions add up in `opened`, which never exceeds what was charged for the payee;
-         `claimed` counts what was paid by any way, so nothing is paid twice.
-         What was stolen by a false payouts root that nobody vetoed is missing here until more is charged: sessions
-         owe no more than their vouchers say, so their deposits are not touched.
+    @dev What was stolen by a false payouts root that nobody stopped is missing here until more is charged: sessions owe no
+         more than their vouchers say, so their deposits are not touched.
+    @param count The count of the last charge.
+    @param splits The splits of the last charge.
     @return What was paid, in base units; 0 when all was paid already.
     """
-    if self._splits[session_id] == empty(bytes32) or keccak256(abi_encode(splits)) != self._splits[session_id]:
-        raw_revert(abi_encode(self._splits[session_id], method_id=method_id("WrongSplits(bytes32)")))
-    if index >= len(splits):
-        raw_revert(abi_encode(index, len(splits), method_id=method_id("NoSuchSplit(uint256,uint256)")))
+    due: uint256 = self._open_entry(session_id, count, splits, index)
     payee: address = convert(splits[index] >> 96, address)
-    entry: uint256 = splits[index] & _AMOUNT_MASK
-    self.opened[payee] += entry - self._opened_entry[session_id][payee]
-    self._opened_entry[session_id][payee] = entry
-    due: uint256 = self.opened[payee] - min(self.opened[payee], self.claimed[payee])
-    return self._pay(payee, min(due, self.total_charged - self.total_paid))
+    return self._pay_all(payee, payee, due)
 
 
 @external
 @nonreentrant
-def veto(epoch: uint64):
+def claim_to(
+    recipient: address,
+    deadline: uint256,
+    signature: Bytes[65],
+    session_id: bytes32,
+    count: uint256,
+    splits: DynArray[uint256, _MAX_FINAL_SPLITS],
+    index: uint256,
+) -> uint96:
+    """
+    @notice As `claim_direct`, but to another account, which the payee names by signature (`ClaimTo`): for a payee that the
+            asset refuses to pay. Anyone may carry it.
+    @return What was paid, in base units.
+    """
+    due: uint256 = self._open_entry(session_id, count, splits, index)
+    payee: address = convert(splits[index] >> 96, address)
+    if block.timestamp > deadline:
+        raw_revert(abi_encode(deadline, block.timestamp, method_id=method_id("SignatureExpired(uint256,uint256)")))
+    # Once paid, more is claimed than the signature says: it serves once.
+    digest: bytes32 = domain._digest(
+        keccak256(abi_encode(_CLAIM_TO_TYPE_HASH, payee, recipient, self.claimed[payee], deadline))
+    )
+    if domain._recover(digest, signature) != payee and not (
+        payee.is_contract and signature_checker._is_valid_ERC1271_signature_now(payee, digest, signature)
+    ):
+        raw_revert(abi_encode(payee, method_id=method_id("NotSignedBy(address)")))
+    return self._pay_all(payee, recipient, due)
+
+
+@external
+@nonreentrant
+def veto(seal: Seal, payouts_root: bytes32):
     """
     @notice Stop all payments from an epoch's payouts root, before the first, by burning the veto fee. Open to each
             single member of the outbox's set, while that is valid. `claim_direct` and later epochs are not stopped.
     """
     if not staticcall IOutbox(outbox).is_validator(msg.sender):
         raw_revert(abi_encode(msg.sender, method_id=method_id("NotValidator(address)")))
-    mature_at: uint64 = self._seal(epoch).timestamp + payout_delay
+    mature_at: uint64 = self._mature_at(seal, payouts_root)
     if block.timestamp >= convert(mature_at, uint256):
         raw_revert(
             abi_encode(mature_at, convert(block.timestamp, uint64), method_id=method_id("VetoTooLate(uint64,uint64)"))
         )
-    self.vetoed[epoch] = True
-    log Vetoed(epoch=epoch, validator=msg.sender)
-    asset: address = staticcall ISessions(sessions).asset()
-    before: uint256 = staticcall IERC20(asset).balanceOf(_BURNT)
-    assert extcall IERC20(asset).transferFrom(
-        msg.sender, _BURNT, convert(veto_fee, uint256), default_return_value=True
-    )
-    received: uint256 = staticcall IERC20(asset).balanceOf(_BURNT) - before
-    if received != convert(veto_fee, uint256):
-        raw_revert(abi_encode(veto_fee, received, method_id=method_id("WrongAmountReceived(uint96,uint256)")))
+    extcall IOutbox(outbox).stop_payouts(seal.epoch)
+    log Vetoed(epoch=seal.epoch, validator=msg.sender)
+    payment._pull(asset, msg.sender, payment.BURNT, veto_fee)
+
+
+@external
+@nonreentrant
+def refute(
+    seal: Seal,
+    payout: Payout,
+    proof: DynArray[bytes32, _MAX_PROOF],
+    session_id: bytes32,
+    amount: uint96,
+    index: uint256,
+    siblings: DynArray[proofs.SumNode, _MAX_PROOF],
+    count: uint256,
+    splits: DynArray[uint256, _MAX_FINAL_SPLITS],
+):
+    """
+    @notice Show that a payout counts more from a session than was ever charged to it for that payee. Open to anyone, for
+            free. If the epoch pays nothing yet, it never will; in any case L1 hears who must be slashed: whoever signed it.
+    @param amount What the payout counts from the session, at place `index` of its sum tree beside `siblings`.
+    @param count The count of the session's last charge; 0 if there is none.
+    @param splits The splits of the session's last charge; empty if there is none.
+    """
+    mature_at: uint64 = self._mature_at(seal, proofs._root(self._leaf(payout), proof))
+    node: bytes32 = empty(bytes32)
+    total: uint256 = 0
+    node, total = proofs._sum_root(session_id, convert(amount, uint256), index, siblings)
+    if total != payout.payout & _AMOUNT_MASK or keccak256(abi_encode(node, total)) != payout.sums:
+        raw_revert(abi_encode(session_id, amount, method_id=method_id("WrongEntry(bytes32,uint96)")))
+    self._require_splits(session_id, count, splits)
+    payee: address = convert(payout.payout >> 96, address)
+    entry: uint96 = 0
+    for split: uint256 in splits:
+        if convert(split >> 96, address) == payee:
+            entry = convert(split & _AMOUNT_MASK, uint96)
+    if amount <= entry:
+        raw_revert(abi_encode(session_id, amount, entry, method_id=method_id("PayoutCovered(bytes32,uint96,uint96)")))
+    if block.timestamp < convert(mature_at, uint256):
+        extcall IOutbox(outbox).stop_payouts(seal.epoch)
+    log Refuted(epoch=seal.epoch, payee=payee, session_id=session_id, amount=amount, charged=entry)
+    extcall IOutbox(outbox).send(security_chain, validators, abi_encode(_FALSE_EPOCH, seal.signed))
 
 
 @external
 @view
-def charged(session_id: bytes32) -> Charge:
+def escrow(session_id: bytes32) -> uint96:
     """
-    @notice What was charged: in all, after how many receipts, how much on which UTC day, and the hash of the splits.
+    @notice A session's deposit, in base units; once it has ended, what stayed of it.
     """
-    return self._charged(session_id)
+    return convert(self._escrow[session_id] & _DEPOSIT_MASK, uint96)
 
 
 @external
@@ -292,173 +504,384 @@ def charged_amount(session_id: bytes32) -> uint96:
     """
     @notice What was charged in all, in base units.
     """
-    return convert(self._charges[session_id] >> 160, uint96)
+    return convert(self._charged[session_id] >> 160, uint96)
 
 
-@internal
-def _charge(
-    voucher: Voucher,
-    splits: DynArray[uint256, _MAX_SPLITS],
-    previous: DynArray[uint256, _MAX_SPLITS],
-    signature: Bytes[65],
-):
+@external
+@view
+def charged_tail(session_id: bytes32) -> uint256:
     """
-    @dev Charges a session up to a voucher, under the conditions of `charge`.
+    @notice The last 160 bits of `keccak256(abi.encode(count, splits))` of the last charge; 0 if there is none.
     """
-    session: Session = staticcall ISessions(sessions).session(voucher.session)
-    if session.owner == empty(address):
-        raw_revert(abi_encode(voucher.session, method_id=method_id("SessionUnknown(bytes32)")))
-    if session.closed:
-        raw_revert(abi_encode(voucher.session, method_id=method_id("SessionClosed(bytes32)")))
-    domain._require_signer(
-        keccak256(abi_encode(_VOUCHER_TYPE_HASH, voucher)), signature, session.terms.session_key
-    )
-    before: Charge = self._charged(voucher.session)
-    if voucher.cumulative <= before.cumulative or voucher.count < convert(before.count, uint64) or voucher.count >= 2**40:
-        raw_revert(
-            abi_encode(
-                voucher.cumulative,
-                voucher.count,
-                before.cumulative,
-                convert(before.count, uint64),
-                method_id=method_id("ChargeNotUp(uint96,uint64,uint96,uint64)"),
-            )
-        )
-    if voucher.cumulative > session.deposit:
-        raw_revert(
-            abi_encode(voucher.cumulative, session.deposit, method_id=method_id("AboveDeposit(uint96,uint96)"))
-        )
-    if keccak256(abi_encode(splits)) != voucher.splits:
-        raw_revert(abi_encode(voucher.splits, method_id=method_id("WrongSplits(bytes32)")))
-    if len(previous) == 0:
-        if before.splits != empty(bytes32):
-            raw_revert(abi_encode(before.splits, method_id=method_id("WrongPreviousSplits(bytes32)")))
-    elif keccak256(abi_encode(previous)) != before.splits:
-        raw_revert(abi_encode(before.splits, method_id=method_id("WrongPreviousSplits(bytes32)")))
-
-    # Both lists are sorted by payee: one walk checks order, sum, and that nobody has less than before.
-    total: uint256 = 0
-    last_payee: uint256 = 0
-    matched: uint256 = 0
-    for split: uint256 in splits:
-        payee: uint256 = split >> 96
-        if payee <= last_payee:
-            raw_revert(abi_encode(convert(payee, address), method_id=method_id("SplitsUnsorted(address)")))
-        last_payee = payee
-        total += split & _AMOUNT_MASK
-        if matched < len(previous):
-            if previous[matched] >> 96 == payee:
-                if split < previous[matched]:
-                    raw_revert(abi_encode(convert(payee, address), method_id=method_id("SplitShrunk(address)")))
-                matched += 1
-    if matched != len(previous):
-        raw_revert(
-            abi_encode(convert(previous[matched] >> 96, address), method_id=method_id("SplitShrunk(address)"))
-        )
-    if total != convert(voucher.cumulative, uint256):
-        raw_revert(abi_encode(total, voucher.cumulative, method_id=method_id("WrongSum(uint256,uint96)")))
-
-    day: uint256 = block.timestamp // _SECONDS_PER_DAY
-    on_day: uint256 = convert(voucher.cumulative - before.cumulative, uint256)
-    if day == convert(before.day, uint256):
-        on_day += convert(before.on_day, uint256)
-    if session.terms.max_per_day != 0 and on_day > convert(session.terms.max_per_day, uint256):
-        raw_revert(
-            abi_encode(on_day, session.terms.max_per_day, method_id=method_id("AboveDailyLimit(uint256,uint96)"))
-        )
-    # Each field fits: cumulative and on_day are sums of 96-bit growth below the deposit, count is checked above,
-    # and day 2**24 is 45,000 years away.
-    self._charges[voucher.session] = (
-        convert(voucher.cumulative, uint256) << 160 | convert(voucher.count, uint256) << 120 | day << 96 | on_day
-    )
-    self._splits[voucher.session] = voucher.splits
-    self.total_charged += convert(voucher.cumulative - before.cumulative, uint256)
-    log Charged(
-        session_id=voucher.session,
-        cumulative=voucher.cumulative,
-        count=voucher.count,
-        head=voucher.head,
-        splits=splits,
-    )
+    return self._charged[session_id] & _TAIL_MASK
 
 
-@internal
-def _claim(payee: address, cumulative: uint256, epoch: uint64, proof: DynArray[bytes32, _MAX_PROOF]) -> uint96:
+@external
+@view
+def charged_on_day(session_id: bytes32, day: uint256) -> uint96:
     """
-    @dev Pays what is due by a payouts root. `claimed` then stands at `cumulative` or above, so neither an older root, nor
-         this one again, nor `claim_direct` pays any of it twice. Should a quorum have signed a false root, all roots
-         together still pay no more than was charged.
+    @notice What was charged on a UTC day to a session that has a daily limit, in base units.
     """
-    seal: Seal = self._seal(epoch)
-    mature_at: uint64 = seal.timestamp + payout_delay
-    if block.timestamp < convert(mature_at, uint256):
-        raw_revert(
-            abi_encode(mature_at, convert(block.timestamp, uint64), method_id=method_id("PayoutTooEarly(uint64,uint64)"))
-        )
-    if self._root(keccak256(keccak256(abi_encode(payee, cumulative))), proof) != seal.payouts_root:
-        raw_revert(abi_encode(payee, cumulative, epoch, method_id=method_id("WrongProof(address,uint256,uint64)")))
-    due: uint256 = cumulative - min(cumulative, self.claimed[payee])
-    left: uint256 = self.total_charged - self.total_paid
-    if due > left:
-        raw_revert(abi_encode(due, left, method_id=method_id("AboveCharged(uint256,uint256)")))
-    return self._pay(payee, due)
+    return self._charged_on(session_id, day)
 
 
-@internal
-def _pay(payee: address, due: uint256) -> uint96:
+@external
+@view
+def total_charged() -> uint256:
     """
-    @dev Pays out of the escrow, and counts it.
+    @notice What was charged in all, over all sessions, in base units.
     """
-    amount: uint96 = convert(due, uint96)
-    if amount != 0:
-        self.claimed[payee] += due
-        self.total_paid += due
-        log Claimed(payee=payee, amount=amount)
-        extcall ISessions(sessions).pay(payee, amount)
-    return amount
+    return self._totals >> 128
+
+
+@external
+@view
+def total_paid() -> uint256:
+    """
+    @notice What was paid in all, to all payees, in base units.
+    """
+    return self._totals & _TOTAL_MASK
 
 
 @internal
 @view
-def _seal(epoch: uint64) -> Seal:
+def _require_sessions():
     """
-    @dev A sealed epoch that nobody vetoed.
+    @dev Reverts unless `Sessions` calls.
     """
-    seal: Seal = staticcall IOutbox(outbox).sealed(epoch)
-    if seal.timestamp == 0:
-        raw_revert(abi_encode(epoch, method_id=method_id("EpochNotSealed(uint64)")))
-    if self.vetoed[epoch]:
-        raw_revert(abi_encode(epoch, method_id=method_id("PayoutVetoed(uint64)")))
-    return seal
+    if msg.sender != sessions:
+        raw_revert(abi_encode(msg.sender, method_id=method_id("NotSessions(address)")))
+
+
+@internal
+def _charge(charge: Charge, splits: DynArray[uint256, _MAX_SPLITS], had: DynArray[uint256, _MAX_SPLITS]) -> uint256:
+    """
+    @dev Charges a session.
+    @param had The splits of the last charge. None of those has less now, and if one was left out, it is not the last charge.
+    @return By how much, in base units, for the caller to count.
+    """
+    escrow: uint256 = self._escrow[charge.session]
+    total: uint256 = self._sum(splits)
+    self._require_key(charge, total, keccak256(abi_encode(splits)), escrow, True)
+    charged: uint256 = self._charged[charge.session]
+    if charged == 0:
+        if len(had) != 0 or charge.count_before != 0:
+            raw_revert(abi_encode(charge.session, method_id=method_id("WrongSplitsBefore(bytes32)")))
+    elif self._tail(charge.count_before, had) != charged & _TAIL_MASK:
+        raw_revert(abi_encode(charge.session, method_id=method_id("WrongSplitsBefore(bytes32)")))
+    before: uint256 = charged >> 160
+    if total <= before or charge.count < charge.count_before or charge.count >= 2**40:
+        raw_revert(
+            abi_encode(
+                total,
+                charge.count,
+                before,
+                charge.count_before,
+                method_id=method_id("ChargeNotUp(uint256,uint256,uint256,uint256)"),
+            )
+        )
+    if total > escrow & _DEPOSIT_MASK:
+        self._require_open(charge.session)
+        raw_revert(abi_encode(total, escrow & _DEPOSIT_MASK, method_id=method_id("AboveDeposit(uint256,uint256)")))
+    if escrow & _LIMITED != 0:
+        self._count_on_day(charge.session, total - before)
+    # The total is at most a deposit, 95 bits.
+    self._charged[charge.session] = total << 160 | self._tail(charge.count, splits)
+    log Charged(session_id=charge.session, count=charge.count, head=charge.head, splits=splits)
+    return total - before
 
 
 @internal
 @pure
-def _root(leaf: bytes32, proof: DynArray[bytes32, _MAX_PROOF]) -> bytes32:
+def _splits_before(
+    splits: DynArray[uint256, _MAX_SPLITS], before: DynArray[uint256, _MAX_SPLITS]
+) -> DynArray[uint256, _MAX_SPLITS]:
     """
-    @dev Where a proof leads, each pair sorted (OpenZeppelin's StandardMerkleTree). By hand, because snekmate's takes
-         proofs of up to 255 elements, and the memory for so many is paid for with each claim.
+    @dev The splits that these payees had before. Reverts if one has less now.
     """
-    node: bytes32 = leaf
-    for sibling: bytes32 in proof:
-        if convert(node, uint256) < convert(sibling, uint256):
-            node = keccak256(concat(node, sibling))
-        else:
-            node = keccak256(concat(sibling, node))
-    return node
+    if len(before) != len(splits):
+        raw_revert(abi_encode(len(splits), len(before), method_id=method_id("LengthsDiffer(uint256,uint256)")))
+    found: DynArray[uint256, _MAX_SPLITS] = []
+    index: uint256 = 0
+    for split: uint256 in splits:
+        had: uint256 = before[index]
+        index += 1
+        if had > split & _AMOUNT_MASK:
+            raw_revert(abi_encode(convert(split >> 96, address), method_id=method_id("SplitShrunk(address)")))
+        if had != 0:
+            found.append(split & ~_AMOUNT_MASK | had)
+    return found
+
+
+@internal
+@pure
+def _sum(splits: DynArray[uint256, _MAX_SPLITS]) -> uint256:
+    """
+    @dev Reverts unless splits ascend by payee, none of nothing.
+    @return Their sum: at most 32 amounts of 96 bits.
+    """
+    total: uint256 = 0
+    last_payee: uint256 = 0
+    for split: uint256 in splits:
+        payee: uint256 = split >> 96
+        if payee <= last_payee or split & _AMOUNT_MASK == 0:
+            raw_revert(abi_encode(convert(payee, address), method_id=method_id("SplitInvalid(address)")))
+        last_payee = payee
+        total += split & _AMOUNT_MASK
+    return total
 
 
 @internal
 @view
-def _charged(session_id: bytes32) -> Charge:
+def _require_key(charge: Charge, total: uint256, splits_hash: bytes32, escrow: uint256, timely: bool):
     """
-    @dev What was charged to a session, unpacked.
+    @dev Reverts unless the session's key signed the voucher: the present one, or the one replaced last, whose grace period
+         must not be over if it is to be `timely`.
     """
-    packed: uint256 = self._charges[session_id]
-    return Charge(
-        cumulative=convert(packed >> 160, uint96),
-        count=convert(packed >> 120 & (2**40 - 1), uint40),
-        day=convert(packed >> 96 & (2**24 - 1), uint24),
-        on_day=convert(packed & _AMOUNT_MASK, uint96),
-        splits=self._splits[session_id],
+    key: address = convert(escrow >> 96, address)
+    if key == empty(address):
+        raw_revert(abi_encode(charge.session, method_id=method_id("SessionUnknown(bytes32)")))
+    voucher: bytes32 = keccak256(
+        abi_encode(_VOUCHER_TYPE_HASH, charge.session, charge.count, total, charge.head, splits_hash)
+    )
+    signer: address = domain._recover_compact(domain._digest(voucher), charge.r, charge.vs)
+    if signer != key:
+        replaced: address = empty(address)
+        until: uint64 = 0
+        replaced, until = staticcall ISessions(sessions).replaced_key(charge.session)
+        if signer != replaced or signer == empty(address) or (timely and block.timestamp > convert(until, uint256)):
+            raw_revert(abi_encode(key, signer, method_id=method_id("WrongSigner(address,address)")))
+
+
+@internal
+def _count_on_day(session_id: bytes32, growth: uint256):
+    """
+    @dev Counts what is charged on the present UTC day, up to the session's limit.
+    """
+    day: uint256 = block.timestamp // _SECONDS_PER_DAY
+    on_day: uint256 = convert(self._charged_on(session_id, day), uint256) + growth
+    limit: uint96 = staticcall ISessions(sessions).daily_limit(session_id)
+    if on_day > convert(limit, uint256):
+        raw_revert(abi_encode(on_day, limit, method_id=method_id("AboveDailyLimit(uint256,uint96)")))
+    self._on_day[session_id] = day << 96 | on_day
+
+
+@internal
+@view
+def _charged_on(session_id: bytes32, day: uint256) -> uint96:
+    """
+    @dev What was charged on a UTC day to a session that has a daily limit.
+    """
+    on_day: uint256 = self._on_day[session_id]
+    if on_day >> 96 != day:
+        return 0
+    return convert(on_day & _AMOUNT_MASK, uint96)
+
+
+@internal
+def _forfeit(
+    session_id: bytes32,
+    charged: uint256,
+    count: uint256,
+    merged: DynArray[uint256, _MAX_FINAL_SPLITS],
+    before: DynArray[uint256, _MAX_FINAL_SPLITS],
+    escrow: uint256,
+):
+    """
+    @dev Ends a session with the splits that both vouchers give together.
+    @param merged The higher of each payee's two amounts.
+    @param before What was charged for each of these payees.
+    """
+    owner: address = empty(address)
+    router: address = empty(address)
+    managed: bool = False
+    owner, router, managed = staticcall ISessions(sessions).parties(session_id)
+    deposit: uint256 = escrow & _DEPOSIT_MASK
+    spendable: uint256 = deposit
+    if managed and escrow & _LIMITED != 0:
+        limit: uint96 = staticcall ISessions(sessions).daily_limit(session_id)
+        on_day: uint96 = self._charged_on(session_id, block.timestamp // _SECONDS_PER_DAY)
+        spendable = min(deposit, charged + convert(limit - on_day, uint256))
+
+    wanted: uint256 = 0
+    for split: uint256 in merged:
+        wanted += split & _AMOUNT_MASK
+    final: DynArray[uint256, _MAX_FINAL_SPLITS] = []
+    kept: uint256 = 0
+    weight: uint256 = 0
+    index: uint256 = 0
+    for split: uint256 in merged:
+        amount: uint256 = split & _AMOUNT_MASK
+        if wanted > spendable:
+            # Nobody has less than what was charged; what grew is cut in proportion. Products stay below 2**192.
+            amount = before[index] + (amount - before[index]) * (spendable - charged) // (wanted - charged)
+        final.append(split & ~_AMOUNT_MASK | amount)
+        kept += amount
+        if convert(split >> 96, address) != router:
+            weight += amount
+        index += 1
+
+    bonus: uint256 = deposit - kept
+    if weight == 0:
+        bonus = 0
+    from_bond: uint96 = 0
+    if managed:
+        from_bond = convert(bonus, uint96)
+    from_bond = extcall ISessions(sessions).forfeit(session_id, convert(deposit, uint96), from_bond)
+    if managed:
+        bonus = convert(from_bond, uint256)
+    refunded: uint256 = deposit + convert(from_bond, uint256) - kept - bonus
+    shared: uint256 = 0
+    last: uint256 = 0
+    for each: uint256 in range(len(final), bound=_MAX_FINAL_SPLITS):
+        if convert(final[each] >> 96, address) != router and bonus != 0:
+            part: uint256 = bonus * (final[each] & _AMOUNT_MASK) // weight
+            final[each] += part
+            shared += part
+            last = each
+    if bonus != 0:
+        final[last] += bonus - shared
+    self._escrow[session_id] = escrow & ~_DEPOSIT_MASK | kept + bonus
+    self._charged[session_id] = kept + bonus << 160 | self._tail(count, final)
+    self._totals += kept + bonus - charged << 128
+    log Forfeited(session_id=session_id, count=count, splits=final, refund=convert(refunded, uint96), from_bond=from_bond)
+    payment._push(asset, owner, convert(refunded, uint96))
+
+
+@internal
+def _open_entry(
+    session_id: bytes32, count: uint256, splits: DynArray[uint256, _MAX_FINAL_SPLITS], index: uint256
+) -> uint256:
+    """
+    @dev Opened entries of different sessions add up in `opened`, which never exceeds what was charged for the payee;
+         `claimed` counts what was paid by any way, so nothing is paid twice.
+    @return What is due to the payee, as far as the hub has not paid out all that was ever charged.
+    """
+    self._require_splits(session_id, count, splits)
+    if index >= len(splits):
+        raw_revert(abi_encode(index, len(splits), method_id=method_id("NoSuchSplit(uint256,uint256)")))
+    payee: address = convert(splits[index] >> 96, address)
+    entry: uint256 = splits[index] & _AMOUNT_MASK
+    self.opened[payee] += entry - self._opened_entry[session_id][payee]
+    self._opened_entry[session_id][payee] = entry
+    totals: uint256 = self._totals
+    return min(self._due(payee, self.opened[payee]), (totals >> 128) - (totals & _TOTAL_MASK))
+
+
+@internal
+def _pay_all(payee: address, recipient: address, due: uint256) -> uint96:
+    """
+    @dev Pays all that is due to one payee, and counts it.
+    """
+    totals: uint256 = self._totals
+    left: uint256 = (totals >> 128) - (totals & _TOTAL_MASK)
+    if due > left:
+        raw_revert(abi_encode(due, left, method_id=method_id("AboveCharged(uint256,uint256)")))
+    if due == 0:
+        return 0
+    # All of it was charged and not paid: the sum stays below the half above it.
+    self._totals = totals + due
+    if not self._pay(payee, recipient, due):
+        raw_revert(abi_encode(payee, recipient, due, method_id=method_id("PaymentRefused(address,address,uint256)")))
+    log Claimed(payments=[convert(payee, uint256) << 96 | due])
+    return convert(due, uint96)
+
+
+@internal
+def _pay(payee: address, recipient: address, due: uint256) -> bool:
+    """
+    @dev Pays out of the escrow. `claimed` is raised before, so that who is called meanwhile finds nothing due.
+    @return Whether it was paid; if not, nothing has changed.
+    """
+    claimed: uint256 = self.claimed[payee]
+    self.claimed[payee] = claimed + due
+    success: bool = False
+    response: Bytes[32] = b""
+    success, response = raw_call(
+        asset,
+        abi_encode(recipient, due, method_id=method_id("transfer(address,uint256)")),
+        max_outsize=32,
+        revert_on_failure=False,
+    )
+    if success and (len(response) == 0 or convert(response, uint256) == 1):
+        return True
+    self.claimed[payee] = claimed
+    return False
+
+
+@internal
+@view
+def _due(payee: address, cumulative: uint256) -> uint256:
+    """
+    @dev What is not yet paid of `cumulative`. `claimed` then stands at `cumulative` or above, so neither an older root, nor
+         this one again, nor `claim_direct` pays any of it twice.
+    """
+    return cumulative - min(cumulative, self.claimed[payee])
+
+
+@internal
+@view
+def _require_mature(seal: Seal, payouts_root: bytes32):
+    """
+    @dev Reverts unless the epoch is sealed with these roots, was not vetoed, and the payout delay is over. Should a quorum
+         have signed a false root, all roots together still pay no more than was charged.
+    """
+    mature_at: uint64 = self._mature_at(seal, payouts_root)
+    if block.timestamp < convert(mature_at, uint256):
+        raw_revert(
+            abi_encode(mature_at, convert(block.timestamp, uint64), method_id=method_id("PayoutTooEarly(uint64,uint64)"))
+        )
+
+
+@internal
+@view
+def _mature_at(seal: Seal, payouts_root: bytes32) -> uint64:
+    """
+    @dev From when on an epoch pays, if it is sealed with these roots and was not vetoed.
+    """
+    return (
+        staticcall IOutbox(outbox).payable_from(seal.epoch, seal.root, payouts_root, seal.signed) + payout_delay
+    )
+
+
+@internal
+@view
+def _require_splits(session_id: bytes32, count: uint256, splits: DynArray[uint256, _MAX_FINAL_SPLITS]):
+    """
+    @dev Reverts unless these are count and splits of the session's last charge; 0 and none if there is none.
+    """
+    tail: uint256 = self._charged[session_id] & _TAIL_MASK
+    if self._tail(count, splits) != tail and not (tail == 0 and count == 0 and len(splits) == 0):
+        raw_revert(abi_encode(session_id, count, method_id=method_id("WrongSplits(bytes32,uint256)")))
+
+
+@internal
+@view
+def _require_open(session_id: bytes32):
+    """
+    @dev Reverts if the session was closed or forfeited.
+    """
+    if staticcall ISessions(sessions).is_closed(session_id):
+        raw_revert(abi_encode(session_id, method_id=method_id("SessionClosed(bytes32)")))
+
+
+@internal
+@pure
+def _tail(count: uint256, splits: DynArray[uint256, _MAX_FINAL_SPLITS]) -> uint256:
+    """
+    @dev What is kept of count and splits.
+    """
+    return convert(keccak256(abi_encode(count, splits)), uint256) & _TAIL_MASK
+
+
+@internal
+@pure
+def _leaf(payout: Payout) -> bytes32:
+    """
+    @dev A payout's leaf in the payouts tree.
+    """
+    return keccak256(
+        keccak256(
+            abi_encode(convert(payout.payout >> 96, address), payout.payout & _AMOUNT_MASK, payout.sums)
+        )
     )

@@ -76,3 +76,15 @@ def _recover(digest: bytes32, signature: Bytes[65]) -> address:
     return ecrecover(
         digest, convert(slice(signature, 64, 1), uint8), extract32(signature, 0, output_type=uint256), s
     )
+
+
+@internal
+@pure
+def _recover_compact(digest: bytes32, r: bytes32, vs: bytes32) -> address:
+    """
+    @dev Who signed `digest` with a signature of two words: `vs` is s with v - 27 in its highest bit (EIP-2098).
+    """
+    s: uint256 = convert(vs, uint256) & (2**255 - 1)
+    if s > _HALF_ORDER:
+        return empty(address)
+    return ecrecover(digest, convert(27 + (convert(vs, uint256) >> 255), uint8), convert(r, uint256), s)

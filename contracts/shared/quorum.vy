@@ -5,11 +5,17 @@
 @license Apache-2.0
 @notice At most 32 members, each one word `signer << 96 | weight`, strictly ascending by signer. A quorum is two thirds of
         the weight of the current set; a set whose time is over signs nothing.
-@dev Weights are kept by set number, so those of older sets are never read again and need no clearing.
+@dev Weights are kept by adoption, so those of older sets are never read again and need no clearing.
      The Python side is `tristrata.protocol.attestation`.
 """
 
 from shared import domain
+
+
+# A signature in two words (EIP-2098): `vs` is s with v - 27 in its highest bit.
+struct Signature:
+    r: bytes32
+    vs: bytes32
 
 
 struct Set:
@@ -21,12 +27,15 @@ struct Set:
 
 _MAX_MEMBERS: constant(uint256) = 32
 _WEIGHT_MASK: constant(uint256) = 2**96 - 1
+_ADOPTION_MASK: constant(uint256) = 2**24 - 1
+_TOTAL_MASK: constant(uint256) = 2**104 - 1
 
 
-# The current set in one word: number (64 bits), valid_until (64), total (128: 32 weights of 96 bits need 101).
+# The current set in one word: number (64 bits), valid_until (64), which adoption it is (24), total (104: 32 weights of 96
+# bits need 101).
 _packed: uint256
 _root: bytes32
-_weights: HashMap[uint64, HashMap[address, uint96]]
+_weights: HashMap[uint256, HashMap[address, uint96]]
 
 
 @external
@@ -42,30 +51,32 @@ def current() -> Set:
 @view
 def member_weight(number: uint64, signer: address) -> uint96:
     """
-    @notice The weight of `signer` in set `number`; 0 for one that is not in it.
+    @notice The weight of `signer` in the current set, if that has this number; 0 for one that is not in it.
     """
-    return self._weights[number][signer]
+    if convert(self._packed >> 192, uint64) != number:
+        return 0
+    return self._weights[self._adoption()][signer]
 
 
 @internal
 @view
-def _require_quorum(digest: bytes32, signatures: DynArray[Bytes[65], _MAX_MEMBERS]):
+def _require_quorum(digest: bytes32, signatures: DynArray[Signature, _MAX_MEMBERS]):
     """
     @dev Reverts unless members of the current set, which is still valid, signed `digest` with at least two thirds of
          its weight. The signatures stand in strictly ascending order of their signers, so none counts twice.
     """
     packed: uint256 = self._packed
     self._require_valid(convert(packed >> 128 & (2**64 - 1), uint64))
-    number: uint64 = convert(packed >> 192, uint64)
-    total: uint256 = packed & (2**128 - 1)
+    adoption: uint256 = packed >> 104 & _ADOPTION_MASK
+    total: uint256 = packed & _TOTAL_MASK
     signed: uint256 = 0
     last_signer: uint256 = 0
     index: uint256 = 0
-    for signature: Bytes[65] in signatures:
-        signer: address = domain._recover(digest, signature)
+    for signature: Signature in signatures:
+        signer: address = domain._recover_compact(digest, signature.r, signature.vs)
         if signer == empty(address):
             raw_revert(abi_encode(index, method_id=method_id("SignatureInvalid(uint256)")))
-        weight: uint96 = self._weights[number][signer]
+        weight: uint96 = self._weights[adoption][signer]
         if weight == 0:
             raw_revert(abi_encode(signer, method_id=method_id("NotValidator(address)")))
         if convert(signer, uint256) <= last_signer:
@@ -86,19 +97,16 @@ def _is_valid_member(signer: address) -> bool:
     packed: uint256 = self._packed
     if packed >> 128 & (2**64 - 1) < block.timestamp:
         return False
-    return self._weights[convert(packed >> 192, uint64)][signer] != 0
+    return self._weights[packed >> 104 & _ADOPTION_MASK][signer] != 0
 
 
 @internal
 @view
 def _describe(number: uint64, valid_until: uint64, members: DynArray[uint256, _MAX_MEMBERS]) -> Set:
     """
-    @dev The set that `members` would make after the current one. Reverts if they may not: it must be newer, still
-         valid, and not empty (nothing would be two thirds of nothing).
+    @dev The set that `members` would make. Reverts if they may not: it must be still valid, and not empty (nothing would
+         be two thirds of nothing). Whether its number is right is the caller's concern.
     """
-    current_number: uint64 = convert(self._packed >> 192, uint64)
-    if number <= current_number:
-        raw_revert(abi_encode(number, current_number, method_id=method_id("SetNotNewer(uint64,uint64)")))
     self._require_valid(valid_until)
     if len(members) == 0:
         raw_revert(abi_encode(number, method_id=method_id("SetEmpty(uint64)")))
@@ -121,11 +129,24 @@ def _adopt(number: uint64, valid_until: uint64, members: DynArray[uint256, _MAX_
     @dev Makes `members` the current set, under the conditions of `_describe`. Who may do so is the caller's concern.
     """
     adopted: Set = self._describe(number, valid_until, members)
-    self._packed = convert(number, uint256) << 192 | convert(valid_until, uint256) << 128 | adopted.total
+    # Each adoption is a transaction: nobody reaches 2**24.
+    adoption: uint256 = self._adoption() + 1
+    self._packed = (
+        convert(number, uint256) << 192 | convert(valid_until, uint256) << 128 | adoption << 104 | adopted.total
+    )
     self._root = adopted.root
     for member: uint256 in members:
-        self._weights[number][convert(member >> 96, address)] = convert(member & _WEIGHT_MASK, uint96)
+        self._weights[adoption][convert(member >> 96, address)] = convert(member & _WEIGHT_MASK, uint96)
     return adopted
+
+
+@internal
+@view
+def _adoption() -> uint256:
+    """
+    @dev How many sets were adopted so far: under which number the current one's weights are kept.
+    """
+    return self._packed >> 104 & _ADOPTION_MASK
 
 
 @internal
@@ -138,7 +159,7 @@ def _current() -> Set:
     return Set(
         number=convert(packed >> 192, uint64),
         root=self._root,
-        total=packed & (2**128 - 1),
+        total=packed & _TOTAL_MASK,
         valid_until=convert(packed >> 128 & (2**64 - 1), uint64),
     )
 

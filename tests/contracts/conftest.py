@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,9 @@ import pytest
 from coincurve import PrivateKey
 
 from tristrata.bindings.artifacts import _contracts_folder, _snekmate_parent, decode_error, load
+from tristrata.bindings.hub import charge_call
 from tristrata.protocol.attestation import Checkpoint, Epoch, NextSet, ValidatorSet, make_set
+from tristrata.protocol.epoch import epoch_root
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, SessionId, chain_ref, checksum, eip155, session_id
 from tristrata.protocol.receipt import Assurance
@@ -20,7 +22,7 @@ from tristrata.protocol.signing import Domain, address_of, digest, sign
 from tristrata.protocol.standard_tree import StandardTree, payout_leaf
 from tristrata.protocol.terms import Terms
 from tristrata.protocol.units import Amount, Timestamp
-from tristrata.protocol.voucher import Split, Voucher, splits_hash
+from tristrata.protocol.voucher import SignedVoucher, Split, Voucher, splits_hash
 
 CHAIN = eip155(1)  # titanoboa's
 REF = chain_ref(CHAIN)
@@ -29,6 +31,10 @@ WELCOME = b"\x11" * 20
 GRACE = 60
 DOLLAR = 10**6
 DELAY = 100
+CHANGE_DELAY = 50
+MAX_VALIDITY = 2 * 10**6
+SECURITY_CHAIN = chain_ref(eip155(11155111))
+VALIDATORS = b"\x77" * 20
 VETO_FEE = 5 * DOLLAR
 ONE, TWO, THREE = "validator one", "validator two", "validator three"
 WEIGHTS = {ONE: 40, TWO: 35, THREE: 25}
@@ -108,15 +114,29 @@ def sign_all(domain: Domain, signed: Epoch | Checkpoint | NextSet, signers: Iter
 class Payouts:
     """What an epoch pays to whom, as a tree."""
 
-    def __init__(self, amounts: Mapping[str, int]) -> None:
+    def __init__(self, amounts: Mapping[str, int], sums: Mapping[str, bytes] | None = None) -> None:
         self.amounts = amounts
+        self.sums = sums or {}
         self.names = list(amounts)
-        self._tree = StandardTree([payout_leaf(raw(name), amount) for name, amount in amounts.items()])
-        self.root = self._tree.root
+        leaves = [payout_leaf(raw(name), Amount(amount), self.sums_of(name)) for name, amount in amounts.items()]
+        self.tree = StandardTree(leaves)
+        self.root = self.tree.root
 
-    def claim(self, name: str, epoch: int) -> tuple[Any, ...]:
-        """The arguments of a claim."""
-        return account(name), self.amounts[name], epoch, list(self._tree.prove(self.names.index(name)))
+    def sums_of(self, name: str) -> bytes:
+        return self.sums.get(name, b"\x66" * 32)
+
+    def payout(self, name: str) -> tuple[int, bytes]:
+        """A payout as contracts take it."""
+        return Split(raw(name), Amount(self.amounts[name])).packed, self.sums_of(name)
+
+    def proof(self, name: str) -> list[bytes]:
+        return list(self.tree.prove(self.names.index(name)))
+
+    def many(self, *names: str) -> tuple[list[Any], list[bytes], int]:
+        """Payouts, common proof and flags of several payees."""
+        found = self.tree.prove_many([self.names.index(name) for name in names])
+        bits = sum(1 << place for place, flag in enumerate(found.flags) if flag)
+        return [self.payout(self.names[index]) for index in found.order], list(found.siblings), bits
 
 
 @dataclass
@@ -125,7 +145,9 @@ class Hub:
     sessions: Any
     settlement: Any
     operator: str
-    outbox: Any = None
+    outbox: Any
+    routers: Any
+    last: dict[bytes, tuple[int, tuple[Split, ...]]] = field(default_factory=dict)
 
     def domain(self, contract: Any) -> Domain:
         return domain_of(contract)
@@ -149,21 +171,42 @@ class Hub:
 
     def settle(
         self, payouts_root: bytes = bytes(32), charges: Iterable[Any] = (), signers: Iterable[str] = QUORUM
-    ) -> Epoch:
-        """Seal the next epoch through `Settlement`, some blocks later."""
+    ) -> tuple[int, bytes, bytes]:
+        """Seal the next epoch through `Settlement`, some blocks later; gives the seal that claims name."""
         boa.env.time_travel(blocks=2, block_delta=1)
         epoch = self.next_epoch(payouts_root)
         signatures = sign_all(self.domain(self.outbox), epoch, signers)
         self.settlement.settle(list(charges), *as_abi(epoch), signatures, sender=account("anyone"))
-        return epoch
+        return self.seal_of(epoch)
+
+    def seal_of(self, epoch: Epoch) -> tuple[int, bytes, bytes]:
+        """What claims name of a sealed epoch: its number, its root, and the hash of what the quorum signed."""
+        root = epoch_root(
+            REF,
+            epoch.epoch,
+            self.outbox.messages_root(),
+            epoch.receipts_root,
+            epoch.payouts_root,
+            self.outbox.children_root(),
+        )
+        return epoch.epoch, root, epoch.struct_hash
+
+    def claim(self, seal: tuple[int, bytes, bytes], payouts: Payouts, name: str) -> int:
+        return self.settlement.claim(seal, payouts.payout(name), payouts.proof(name))
+
+    def claim_direct(self, session: bytes, index: int) -> int:
+        count, splits = self.last[session]
+        return self.settlement.claim_direct(session, count, packed(splits), index)
 
     def charge_call(
-        self, session: bytes, count: int, earned: dict[str, int], previous: dict[str, int] | None = None
+        self, session: bytes, count: int, earned: dict[str, int], signer: str = "session key"
     ) -> tuple[Any, ...]:
-        """One charge, as `charge` and `settle` take it."""
-        splits = ordered(earned)
-        voucher = self.voucher(session, count, splits)
-        return as_abi(voucher), packed(splits), packed(ordered(previous or {})), self.sign(voucher)
+        """One charge after the last one, as `charge` and `settle` take it."""
+        return self.call_of(self.voucher(session, count, ordered(earned)), ordered(earned), signer)
+
+    def call_of(self, voucher: Voucher, splits: tuple[Split, ...], signer: str = "session key") -> tuple[Any, ...]:
+        signed = SignedVoucher(voucher, splits, self.sign(voucher, signer))
+        return charge_call(signed, *self.last.get(SessionId(voucher.session), (0, ())))
 
     def register(self, name: str, role: int = 1) -> None:
         payload = (1).to_bytes(32, "big") + raw(name).rjust(32, b"\0") + role.to_bytes(32, "big")
@@ -177,6 +220,7 @@ class Hub:
         fields = {
             "session_key": raw("session key"),
             "router": raw("router"),
+            "managed": False,
             "model_id": b"\x22" * 32,
             "assurance": Assurance.NONE,
             "replicas": 1,
@@ -201,14 +245,13 @@ class Hub:
         separator = self.domain(contract or self.settlement).separator
         return sign(key(signer), digest(separator, voucher.struct_hash))
 
-    def charge(
-        self, session: bytes, count: int, earned: dict[str, int], previous: dict[str, int] | None = None
-    ) -> None:
-        self.settlement.charge(*self.charge_call(session, count, earned, previous), sender=account("anyone"))
+    def charge(self, session: bytes, count: int, earned: dict[str, int], signer: str = "session key") -> None:
+        self.settlement.charge(self.charge_call(session, count, earned, signer), sender=account("anyone"))
+        self.last[session] = (count, ordered(earned))
 
 
 def ordered(earned: dict[str, int]) -> tuple[Split, ...]:
-    return tuple(sorted(Split(raw(name), Amount(amount)) for name, amount in earned.items()))
+    return tuple(sorted(Split(raw(name), Amount(amount)) for name, amount in earned.items() if amount))
 
 
 def packed(splits: tuple[Split, ...]) -> list[int]:
@@ -220,45 +263,86 @@ def hub() -> Hub:
     return make_hub()
 
 
-def make_hub() -> Hub:
+def make_hub(asset: Any = None, unsecured_limit: int = 0) -> Hub:
     operator = boa.env.generate_address("operator")
+    settlement_address, sessions_address = boa.env.generate_address(), boa.env.generate_address()
     with boa.env.prank(operator):
-        dollar = contract("testing/TestDollar.vy")
-        settlement_address = boa.env.generate_address()  # it names the others, and they name it
+        dollar = asset or contract("testing/TestDollar.vy")
+        routers = contract(
+            "orchestration/RouterRegistry.vy", dollar.address, sessions_address, unsecured_limit, GRACE, CHANGE_DELAY
+        )
         sessions = contract(
             "orchestration/Sessions.vy",
             REF,
             dollar.address,
             settlement_address,
+            routers.address,
             operator,
             WELCOME_CHAIN,
             WELCOME.rjust(32, b"\0"),
             GRACE,
+            CHANGE_DELAY,
+            at=sessions_address,
         )
-        outbox = contract("messaging/Outbox.vy", REF, operator, settlement_address)
+        outbox = contract("messaging/Outbox.vy", REF, operator, settlement_address, MAX_VALIDITY)
         settlement = contract(
             "orchestration/Settlement.vy",
             REF,
+            dollar.address,
             sessions.address,
             outbox.address,
             DELAY,
             VETO_FEE,
+            SECURITY_CHAIN,
+            VALIDATORS.rjust(32, b"\0"),
             at=settlement_address,
         )
-    hub = Hub(dollar, sessions, settlement, operator, outbox)
+    hub = Hub(dollar, sessions, settlement, operator, outbox, routers)
     hub.register("owner")
     hub.fund("owner", 1_000 * DOLLAR)
     return hub
 
 
 class Validators:
-    """The set with its token; each validator's account is another than its signer."""
+    """The set with its token and its ledger; each validator's account is another than its signer."""
+
+    ACTIVATION = 300
+    EQUIVOCATION, REWARD = 5_000, 1_000  # basis points
 
     def __init__(self) -> None:
-        self.owner = boa.env.generate_address("stake owner")
+        self.owner = boa.env.generate_address("security owner")
+        self.inbox = boa.env.generate_address("inbox")
+        self.bridge = boa.env.generate_address("message hub")
+        ledger_address = boa.env.generate_address()  # it names the set, and the set names it
         with boa.env.prank(self.owner):
             self.token = contract("security/StakeToken.vy")
-        self.set = contract("security/ValidatorSet.vy", self.token.address, MIN_STAKE, VALIDITY, UNBONDING)
+            self.set = contract(
+                "security/ValidatorSet.vy",
+                self.token.address,
+                ledger_address,
+                self.inbox,
+                MIN_STAKE,
+                VALIDITY,
+                self.ACTIVATION,
+                UNBONDING,
+                self.EQUIVOCATION,
+                self.REWARD,
+                CHANGE_DELAY,
+            )
+            self.ledger = contract(
+                "security/CheckpointLedger.vy", REF, self.set.address, CHANGE_DELAY, at=ledger_address
+            )
+
+    def change(self, contract: Any, function: str, *arguments: Any) -> None:
+        """Announce a change, wait, and make it."""
+        call = getattr(contract, function)
+        contract.announce(keccak(call.prepare_calldata(*arguments)), sender=self.owner)
+        boa.env.time_travel(CHANGE_DELAY)
+        call(*arguments, sender=self.owner)
+
+    def activate(self) -> None:
+        """Wait until all stake weighs."""
+        boa.env.time_travel(self.ACTIVATION)
 
     def fund(self, name: str, amount: int = 1_000) -> str:
         holder = account(f"account of {name}")
@@ -284,5 +368,6 @@ def validators() -> Validators:
 def published(validators: Validators) -> Validators:
     for name, stake in WEIGHTS.items():
         validators.register(name, stake)
+    validators.activate()
     validators.publish(*WEIGHTS)
     return validators

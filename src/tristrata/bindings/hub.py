@@ -16,14 +16,17 @@ from tristrata.protocol.attestation import Epoch
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, Caip2, ChainRef, ModelId, SessionId
 from tristrata.protocol.receipt import Assurance
-from tristrata.protocol.signing import Domain
+from tristrata.protocol.signing import Domain, compact
 from tristrata.protocol.terms import OpenSession, Terms
 from tristrata.protocol.units import Amount
 from tristrata.protocol.voucher import SignedVoucher, Split
 
 
 class SessionRecord(msgspec.Struct, frozen=True):
-    """A session as the hub keeps it. ``closing_at`` is 0 while nobody has asked to close it."""
+    """A session as the hub keeps it. ``closing_at`` is 0 while nobody has asked to close it.
+
+    ``replaced_key`` is the session key before the present one; its vouchers can be charged until ``replaced_until``.
+    """
 
     owner: Address
     terms: Terms
@@ -31,16 +34,8 @@ class SessionRecord(msgspec.Struct, frozen=True):
     opened_at: int
     closing_at: int
     closed: bool
-
-
-class ChargeRecord(msgspec.Struct, frozen=True):
-    """What was charged of a session: in all, after how many receipts, how much on which UTC day, and to whom (hash)."""
-
-    cumulative: Amount
-    count: int
-    day: int
-    on_day: Amount
-    splits: bytes
+    replaced_key: Address
+    replaced_until: int
 
 
 class MinerRecord(msgspec.Struct, frozen=True):
@@ -61,6 +56,10 @@ class OfferRecord(msgspec.Struct, frozen=True):
     prompt_price: int
     output_price: int
     active: bool
+
+
+# Count and splits of a session's last charge; 0 and none before the first.
+LastCharge = tuple[int, Sequence[Split]]
 
 
 class Hub:
@@ -88,14 +87,14 @@ class Hub:
 
     async def session(self, session: SessionId, *, at: int) -> SessionRecord | None:
         """The session's record at a block; `None` when there is none."""
-        owner, terms, deposit, opened_at, closing_at, closed = await self.sessions.read("session", session, at=at)
+        owner, terms, deposit, *rest = await self.sessions.read("session", session, at=at)
         if not any(owner):
             return None
-        return SessionRecord(owner, _terms(terms), Amount(deposit), opened_at, closing_at, closed)
+        return SessionRecord(owner, _terms(terms), Amount(deposit), *rest)
 
-    async def charged(self, session: SessionId, *, at: int) -> ChargeRecord:
-        """What was charged of the session at a block."""
-        return ChargeRecord(*await self.settlement.read("charged", session, at=at))
+    async def charged(self, session: SessionId, *, at: int) -> Amount:
+        """What was charged of the session at a block, in all."""
+        return Amount(await self.settlement.read("charged_amount", session, at=at))
 
     async def miner(self, account: Address, *, at: int) -> MinerRecord:
         """The miner's record at a block; not active for an account that is none."""
@@ -130,48 +129,32 @@ class Hub:
             s,
         )
 
-    async def charge(self, writer: TransactionWriter, signed: SignedVoucher, previous: tuple[Split, ...]) -> Inclusion:
-        """Charge a session up to a voucher; ``previous`` are the splits of its last charge."""
+    async def charge(self, writer: TransactionWriter, signed: SignedVoucher, before: LastCharge) -> Inclusion:
+        """Charge a session up to a voucher, after its last charge."""
         voucher = signed.voucher
         return await self.settlement.write(
             writer,
             f"charge session {voucher.session.hex()} up to receipt {voucher.count}",
             "charge",
-            msgspec.structs.astuple(voucher),
-            [split.packed for split in signed.splits],
-            [split.packed for split in previous],
-            signed.signature,
+            *charge_arguments([(signed, before)]),
         )
 
     async def settle(
         self,
         writer: TransactionWriter,
-        charges: Sequence[tuple[SignedVoucher, tuple[Split, ...]]],
+        charges: Sequence[tuple[SignedVoucher, LastCharge]],
         epoch: Epoch,
         signatures: Sequence[bytes],
     ) -> Inclusion:
-        """Charge sessions, each with the splits of its last charge, and seal an epoch, in one transaction."""
-        calls = [
-            (
-                msgspec.structs.astuple(signed.voucher),
-                [split.packed for split in signed.splits],
-                [split.packed for split in previous],
-                signed.signature,
-            )
-            for signed, previous in charges
-        ]
+        """Charge sessions, each after its last charge, and seal an epoch, in one transaction."""
         # What it charges is a part of the purpose: another list of charges is another transaction.
         charged = keccak(b"".join(signed.signature for signed, _ in charges))[:4].hex()
         return await self.settlement.write(
             writer,
             f"settle epoch {epoch.epoch} {epoch.struct_hash[:8].hex()} charging {charged}",
             "settle",
-            calls,
-            epoch.epoch,
-            epoch.block_number,
-            epoch.receipts_root,
-            epoch.payouts_root,
-            epoch.content,
+            *charge_arguments(charges),
+            msgspec.structs.astuple(epoch),
             list(signatures),
         )
 
@@ -185,6 +168,27 @@ class Hub:
         logs = await self.chain.logs([contract.address for contract in contracts], first, last)
         found = (contract.event(log) for log in logs for contract in contracts)
         return [event for event in found if event is not None]
+
+
+def charge_arguments(charges: Sequence[tuple[SignedVoucher, LastCharge]]) -> tuple[list[Any], list[int], list[int]]:
+    """Vouchers as ``Settlement`` takes them, each after its session's last charge: charges, splits, and splits before."""
+    calls, splits, before = [], [], []
+    for signed, (count_before, splits_before) in charges:
+        voucher = signed.voucher
+        calls.append(
+            (
+                voucher.session,
+                voucher.count,
+                voucher.head,
+                count_before,
+                len(signed.splits),
+                *compact(signed.signature),
+            )
+        )
+        had = {split.payee: split.amount for split in splits_before}
+        splits += [split.packed for split in signed.splits]
+        before += [had.get(split.payee, 0) for split in signed.splits]
+    return calls, splits, before
 
 
 async def quorum_of(validators: Contract, signatures: Mapping[Address, bytes], *, at: int) -> tuple[bytes, ...]:

@@ -8,6 +8,7 @@ from functools import singledispatch
 
 import msgspec
 
+from tristrata.protocol import forfeit
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, SessionId
 from tristrata.protocol.terms import Terms
@@ -15,6 +16,7 @@ from tristrata.protocol.units import Amount, Seconds, Timestamp
 from tristrata.protocol.voucher import Split, Voucher, check_splits, covers, splits_hash
 
 SECONDS_PER_DAY = 86_400
+MAX_DEPOSIT = Amount(2**95 - 1)
 
 
 class SessionRefused(TristrataError):
@@ -22,7 +24,10 @@ class SessionRefused(TristrataError):
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What has been charged: the last voucher's total, count and splits, and how much of it on ``day`` (UTC)."""
+    """What has been charged: the last voucher's total, count and splits.
+
+    ``on_day`` is how much of it on ``day`` (UTC); only a session with a daily limit counts that.
+    """
 
     cumulative: Amount = Amount(0)
     count: int = 0
@@ -32,13 +37,20 @@ class Charge(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """One session on one hub. ``closing_at`` is 0 while nobody has asked to close it."""
+    """One session on one hub. ``closing_at`` is 0 while nobody has asked to close it.
+
+    ``key`` signs vouchers now; ``replaced_key`` is the one before it, whose vouchers can be charged until
+    ``replaced_until`` (inclusive).
+    """
 
     session_id: SessionId
     owner: Address
     terms: Terms
     deposit: Amount
     grace: Seconds
+    key: Address
+    replaced_key: Address = Address(bytes(20))
+    replaced_until: Timestamp = Timestamp(0)
     closing_at: Timestamp = Timestamp(0)
     closed: bool = False
     charge: Charge = Charge()
@@ -62,10 +74,27 @@ class TopUp(msgspec.Struct, frozen=True):
 
 
 class ChargeVoucher(msgspec.Struct, frozen=True):
-    """A voucher that its session key signed, with its splits. Open to anyone."""
+    """A voucher that ``signer`` signed, with its splits. Open to anyone."""
 
     voucher: Voucher
     splits: tuple[Split, ...]
+    signer: Address
+
+
+class ReplaceKey(msgspec.Struct, frozen=True):
+    """The owner wants another session key."""
+
+    sender: Address
+    new_key: Address
+
+
+class Forfeit(msgspec.Struct, frozen=True):
+    """A voucher that contradicts what is charged. Open to anyone. ``bond`` is what the router's bond could add."""
+
+    voucher: Voucher
+    splits: tuple[Split, ...]
+    signer: Address
+    bond: Amount = Amount(0)
 
 
 class RequestClose(msgspec.Struct, frozen=True):
@@ -93,6 +122,14 @@ class Charged(msgspec.Struct, frozen=True):
     splits: tuple[Split, ...]
 
 
+class KeyReplaced(msgspec.Struct, frozen=True):
+    """``new_key`` signs from now on; the old key's vouchers can be charged until ``old_key_until``."""
+
+    old_key: Address
+    new_key: Address
+    old_key_until: Timestamp
+
+
 class CloseRequested(msgspec.Struct, frozen=True):
     """The session closes at ``closing_at``."""
 
@@ -105,8 +142,24 @@ class Closed(msgspec.Struct, frozen=True):
     refund: Amount
 
 
-SessionChange = TopUp | ChargeVoucher | RequestClose | Close
-SessionEvent = ToppedUp | Charged | CloseRequested | Closed
+class Forfeited(msgspec.Struct, frozen=True):
+    """The session is closed; ``splits`` are charged, with ``from_bond`` of the router's; ``refund`` went to the owner."""
+
+    count: int
+    splits: tuple[Split, ...]
+    refund: Amount
+    from_bond: Amount
+
+
+SessionChange = TopUp | ChargeVoucher | ReplaceKey | RequestClose | Close | Forfeit
+SessionEvent = ToppedUp | Charged | KeyReplaced | CloseRequested | Closed | Forfeited
+
+
+def open_session(session_id: SessionId, owner: Address, terms: Terms, deposit: Amount, grace: Seconds) -> Session:
+    """A session as it is opened. Raises `SessionRefused` for a deposit of nothing, or of more than `MAX_DEPOSIT`."""
+    if not 0 < deposit <= MAX_DEPOSIT:
+        raise SessionRefused(f"a deposit of {deposit} must lie between 1 and 2**95 - 1")
+    return Session(session_id, owner, terms, deposit, grace, terms.session_key)
 
 
 def apply(state: Session, change: SessionChange, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
@@ -126,14 +179,17 @@ def _(change: TopUp, state: Session, now: Timestamp) -> tuple[Session, list[Sess
     if change.amount <= 0:
         raise SessionRefused(f"a top-up of {change.amount} must be more than zero")
     deposit = Amount(state.deposit + change.amount)
+    if deposit > MAX_DEPOSIT:
+        raise SessionRefused(f"the deposit would be {deposit}; it must be at most 2**95 - 1")
     return msgspec.structs.replace(state, deposit=deposit), [ToppedUp(change.amount)]
 
 
 @_apply.register
 def _(change: ChargeVoucher, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
     voucher, before = change.voucher, state.charge
-    if voucher.session != state.session_id:
-        raise SessionRefused(f"the voucher is for session 0x{voucher.session.hex()}, not for this one")
+    _check_voucher(state, voucher, change.splits)
+    if change.signer != state.key and (change.signer != state.replaced_key or now > state.replaced_until):
+        raise SessionRefused(f"0x{change.signer.hex()} is not the session's key, or not any more")
     if voucher.cumulative <= before.cumulative or voucher.count < before.count:
         raise SessionRefused(
             f"the voucher stands at {voucher.cumulative} after {voucher.count} receipts; "
@@ -141,23 +197,34 @@ def _(change: ChargeVoucher, state: Session, now: Timestamp) -> tuple[Session, l
         )
     if voucher.cumulative > state.deposit:
         raise SessionRefused(f"the voucher stands at {voucher.cumulative}; the deposit is {state.deposit}")
-    check_splits(change.splits, voucher.cumulative)
-    if splits_hash(change.splits) != voucher.splits:
-        raise SessionRefused("the splits are not those that the voucher commits to")
     if not covers(change.splits, before.splits):
         raise SessionRefused("a payee would have less than was charged for it before")
-    day = now // SECONDS_PER_DAY
-    on_day = Amount((before.on_day if day == before.day else 0) + voucher.cumulative - before.cumulative)
-    if state.terms.max_per_day and on_day > state.terms.max_per_day:
-        raise SessionRefused(f"{on_day} would be charged today; the session allows {state.terms.max_per_day} a day")
-    charge = Charge(voucher.cumulative, voucher.count, change.splits, day, on_day)
+    charge = Charge(voucher.cumulative, voucher.count, change.splits)
+    if limit := state.terms.max_per_day:
+        on_day = Amount(_charged_on(before, now) + voucher.cumulative - before.cumulative)
+        if on_day > limit:
+            raise SessionRefused(f"{on_day} would be charged today; the session allows {limit} a day")
+        charge = msgspec.structs.replace(charge, day=now // SECONDS_PER_DAY, on_day=on_day)
     event = Charged(voucher.cumulative, voucher.count, voucher.head, change.splits)
     return msgspec.structs.replace(state, charge=charge), [event]
 
 
 @_apply.register
+def _(change: ReplaceKey, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
+    if change.sender != state.owner:
+        raise SessionRefused(f"0x{change.sender.hex()} is not the session's owner")
+    if not any(change.new_key) or change.new_key == state.key:
+        raise SessionRefused("the new key must be another than the present one, and not zero")
+    if now < state.replaced_until:
+        raise SessionRefused(f"the last replaced key is good until {state.replaced_until}; replace the key after that")
+    until = Timestamp(now + state.grace)
+    replaced = msgspec.structs.replace(state, key=change.new_key, replaced_key=state.key, replaced_until=until)
+    return replaced, [KeyReplaced(state.key, change.new_key, until)]
+
+
+@_apply.register
 def _(change: RequestClose, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
-    if change.sender not in (state.owner, state.terms.session_key, state.terms.router):
+    if change.sender not in (state.owner, state.key, state.terms.router):
         raise SessionRefused(f"0x{change.sender.hex()} is neither the session's owner nor its key nor its router")
     if state.closing_at:
         raise SessionRefused(f"the session closes at {state.closing_at} already")
@@ -169,4 +236,47 @@ def _(change: RequestClose, state: Session, now: Timestamp) -> tuple[Session, li
 def _(change: Close, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
     if now < state.closable_at:
         raise SessionRefused(f"it is {now}; the session can be closed from {state.closable_at} on")
-    return msgspec.structs.replace(state, closed=True), [Closed(state.remaining)]
+    return msgspec.structs.replace(state, closed=True, deposit=state.charge.cumulative), [Closed(state.remaining)]
+
+
+@_apply.register
+def _(change: Forfeit, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
+    voucher, before = change.voucher, state.charge
+    _check_voucher(state, voucher, change.splits)
+    if change.signer not in (state.key, state.replaced_key) or not any(change.signer):
+        raise SessionRefused(f"0x{change.signer.hex()} never was the session's key")
+    if not forfeit.contradict(before.splits, change.splits):
+        raise SessionRefused("the voucher and what is charged do not contradict each other: charge the higher one")
+    splits = forfeit.cut(forfeit.merge(before.splits, change.splits), _spendable(state, now))
+    kept = sum(split.amount for split in splits)
+    bonus = Amount(state.deposit - kept)
+    if all(split.payee == state.terms.router or not split.amount for split in splits):
+        bonus = Amount(0)
+    from_bond = Amount(min(bonus, change.bond) if state.terms.managed else 0)
+    splits = forfeit.add_bonus(splits, from_bond if state.terms.managed else bonus, state.terms.router)
+    total = Amount(sum(split.amount for split in splits))
+    refund = Amount(state.deposit + from_bond - total)
+    count = max(before.count, voucher.count)
+    charge = msgspec.structs.replace(before, cumulative=total, count=count, splits=splits)
+    forfeited = msgspec.structs.replace(state, closed=True, deposit=total, charge=charge)
+    return forfeited, [Forfeited(count, splits, refund, from_bond)]
+
+
+def _check_voucher(state: Session, voucher: Voucher, splits: tuple[Split, ...]) -> None:
+    if voucher.session != state.session_id:
+        raise SessionRefused(f"the voucher is for session 0x{voucher.session.hex()}, not for this one")
+    check_splits(splits, voucher.cumulative)
+    if splits_hash(splits) != voucher.splits:
+        raise SessionRefused("the splits are not those that the voucher commits to")
+
+
+def _charged_on(charge: Charge, now: Timestamp) -> Amount:
+    return charge.on_day if charge.day == now // SECONDS_PER_DAY else Amount(0)
+
+
+def _spendable(state: Session, now: Timestamp) -> Amount:
+    """Up to what a forfeit may charge: a router that forks its vouchers does not get past the owner's daily limit."""
+    if not (state.terms.managed and state.terms.max_per_day):
+        return state.deposit
+    left = state.terms.max_per_day - _charged_on(state.charge, now)
+    return min(state.deposit, Amount(state.charge.cumulative + left))

@@ -53,6 +53,12 @@ def sign(key: PrivateKey, message_digest: bytes) -> bytes:
     return signature[:64] + bytes([signature[64] + 27])
 
 
+def compact(signature: bytes) -> tuple[bytes, bytes]:
+    """A 65-byte signature as the two words ``r`` and ``vs`` of EIP-2098, as contracts take vouchers'."""
+    s = int.from_bytes(signature[32:64], "big") | (signature[64] - 27) << 255
+    return signature[:32], s.to_bytes(32, "big")
+
+
 def recover(message_digest: bytes, signature: bytes) -> Address:
     """The account that signed. Raises `InvalidSignature` for a malformed or malleable (high s) signature."""
     if len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28):

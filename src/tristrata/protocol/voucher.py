@@ -59,21 +59,21 @@ class SignedVoucher(msgspec.Struct, frozen=True):
 
 
 def make_splits(earned: Mapping[Address, Amount]) -> tuple[Split, ...]:
-    """Splits in their one canonical order, by payee. Raises `InvalidValue` as `check_splits` does."""
-    splits = tuple(Split(payee, earned[payee]) for payee in sorted(earned))
+    """Splits in their one canonical order, by payee, without zeros. Raises `InvalidValue` as `check_splits` does."""
+    splits = tuple(Split(payee, earned[payee]) for payee in sorted(earned) if earned[payee])
     check_splits(splits, Amount(sum(earned.values())))
     return splits
 
 
 def check_splits(splits: Sequence[Split], cumulative: Amount) -> None:
-    """Raise `InvalidValue` unless there are 1 to 32 splits, sorted by payee, each payee once, that sum to the total."""
-    if not 1 <= len(splits) <= MAX_SPLITS:
-        raise InvalidValue(f"a voucher has {len(splits)} splits; it must have 1 to {MAX_SPLITS}")
+    """Raise `InvalidValue` unless there are at most 32 splits, sorted by payee, none of nothing, that sum to the total."""
+    if len(splits) > MAX_SPLITS:
+        raise InvalidValue(f"a voucher has {len(splits)} splits; it must have at most {MAX_SPLITS}")
     for split in splits:
         if len(split.payee) != ADDRESS_BYTES or not any(split.payee):
             raise InvalidValue(f"split payee 0x{split.payee.hex()} must be an address other than zero")
-        if not 0 <= split.amount <= MAX_AMOUNT:
-            raise InvalidValue(f"split amount {split.amount} must lie between 0 and 2**96 - 1")
+        if not 0 < split.amount <= MAX_AMOUNT:
+            raise InvalidValue(f"split amount {split.amount} must lie between 1 and 2**96 - 1")
     if any(left.payee >= right.payee for left, right in pairwise(splits)):
         raise InvalidValue("splits must be sorted by payee, each payee once")
     total = sum(split.amount for split in splits)
@@ -82,10 +82,13 @@ def check_splits(splits: Sequence[Split], cumulative: Amount) -> None:
 
 
 def splits_hash(splits: Sequence[Split]) -> bytes:
-    """``keccak(abi.encode(uint256[] packed splits))``; 32 zero bytes for none, which is an uncharged session's."""
-    if not splits:
-        return bytes(32)
-    return keccak(_DYNAMIC_ARRAY_OFFSET + word(len(splits)) + b"".join(word(split.packed) for split in splits))
+    """``keccak(abi.encode(uint256[] packed splits))``: what a voucher commits to."""
+    return keccak(_DYNAMIC_ARRAY_OFFSET + _words(splits))
+
+
+def charge_tail(count: int, splits: Sequence[Split]) -> int:
+    """What the hub keeps of a charge beside its amount: 160 bits of ``keccak(abi.encode(count, packed splits))``."""
+    return int.from_bytes(keccak(word(count) + word(64) + _words(splits))[12:], "big")
 
 
 def parse_splits(words: Sequence[int]) -> tuple[Split, ...]:
@@ -101,3 +104,7 @@ def covers(newer: Sequence[Split], older: Sequence[Split]) -> bool:
     """Whether ``newer`` pays every payee of ``older`` at least as much; of two vouchers, one must cover the other."""
     now = {split.payee: split.amount for split in newer}
     return all(now.get(split.payee, -1) >= split.amount for split in older)
+
+
+def _words(splits: Sequence[Split]) -> bytes:
+    return word(len(splits)) + b"".join(word(split.packed) for split in splits)
