@@ -101,6 +101,7 @@ def make_session(number: int) -> ServedSession:
     terms = Terms(
         session_key=address_of(SESSION_KEY.public_key),
         router=ROUTER,
+        managed=False,
         model_id=MODEL_ID,
         assurance=Assurance.NONE,
         replicas=1,

@@ -34,6 +34,7 @@ PAYOUT_DELAY, GRACE = 100, 60
 CHARGES_A_TRANSACTION, CLAIMS_A_TRANSACTION = 16, 32
 MAX_GAS = 2**24
 _DEPOSIT = 10**15
+_OPENS_A_BLOCK = 50
 # Few, so that the measured epoch's record takes the place of an older one, as it does in steady state.
 _KEPT_EPOCHS = 2
 _FAR = Timestamp(2**40)
@@ -74,6 +75,8 @@ async def hub_on_anvil() -> AsyncIterator["HubOnAnvil"]:
     """A hub on a new chain that mines each transaction at once."""
     folder = tempfile.mkdtemp()
     command = [str(anvil_path()), "--port", "0", "--chain-id", "31399", "--accounts", "1", "--cache-path", folder]
+    # Room for sessions that are opened together; what is measured stays below `MAX_GAS`.
+    command += ["--gas-limit", "1000000000"]
     process = subprocess.Popen([*command, "--prune-history", *([] if not __import__("os").environ.get("STEPS") else ["--steps-tracing"])], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -147,7 +150,10 @@ class HubOnAnvil:
 
     async def _open(self, epochs: Epochs) -> list[SessionId]:
         first = len(self._charged)
-        opened = []
+        opened: list[SessionId] = []
+        sent: list[str] = []
+        # Many in a block: anvil stalls when it mines thousands of blocks one by one.
+        await self._chain.rpc("evm_setAutomine", False)
         for nonce in range(first, first + epochs.sessions):
             terms = Terms(
                 session_key=address_of(self._key.public_key),
@@ -163,9 +169,16 @@ class HubOnAnvil:
                 exposure_cap=Amount(10**9),
                 expiry=_FAR,
             )
-            await self.send(self.sessions, "open", nonce, _DEPOSIT, msgspec.structs.astuple(terms))
+            data = self.sessions.calldata("open", nonce, _DEPOSIT, msgspec.structs.astuple(terms))
+            sent.append(await self._submit(self.sessions.address, data))
             opened.append(session_id(REF, self._account, nonce))
             self._charged[opened[-1]] = (0, ())
+            if len(sent) == _OPENS_A_BLOCK or len(opened) == epochs.sessions:
+                await self._chain.rpc("evm_mine")
+                for tx_hash in sent:
+                    await self._included(tx_hash, "open")
+                sent.clear()
+        await self._chain.rpc("evm_setAutomine", True)
         return opened
 
     async def _settle(
@@ -244,15 +257,22 @@ class HubOnAnvil:
         return await self._send(contract.address, contract.calldata(function, *arguments), name or function)
 
     async def _send(self, to: Address | None, data: bytes, name: str) -> Step:
+        return Step(name, await self._included(await self._submit(to, data), name), data)
+
+    async def _submit(self, to: Address | None, data: bytes) -> str:
         request = {"from": checksum(self._account), "data": show(data), "gas": hex(MAX_GAS)}
         if to is not None:
             request["to"] = checksum(to)
-        tx_hash = await self._chain.rpc("eth_sendTransaction", request)
+        tx_hash: str = await self._chain.rpc("eth_sendTransaction", request)
+        return tx_hash
+
+    async def _included(self, tx_hash: str, name: str) -> int:
+        """The gas of a transaction that must have succeeded."""
         while (receipt := await self._chain.rpc("eth_getTransactionReceipt", tx_hash)) is None:
             await asyncio.sleep(0.002)
         if receipt["status"] != "0x1":
             raise RuntimeError(f"{name} failed")
-        return Step(name, int(receipt["gasUsed"], 16), data)
+        return int(receipt["gasUsed"], 16)
 
     async def _head(self) -> int:
         return int(await self._chain.rpc("eth_blockNumber"), 16)

@@ -262,7 +262,7 @@ class TestSettler:
         assert proof.path is not None
         cumulative = int(document["voucher"]["cumulative"])
         head = (await hub.chain.block(Level.SOFT)).number
-        assert (await hub.charged(session.session, at=head)).cumulative == cumulative
+        assert await hub.charged(session.session, at=head) == cumulative
 
     async def test_settler__charge_that_no_receipts_account_for__is_left_out_and_stops_nobody(
         self, network: CliNetwork, observer: Observer, tmp_path: Path
@@ -381,7 +381,7 @@ class TestMoney:
             assert claimed.returncode == 0, claimed.stderr
             head = (await observer.customer.hub.chain.block(Level.SOFT)).number
             charged = await observer.customer.hub.charged(session.session, at=head)
-        assert charged.cumulative == int(document["voucher"]["cumulative"])
+        assert charged == int(document["voucher"]["cumulative"])
         money = await Treasurer(observer.customer.hub, observer.store).money(receipt.miner)
         assert money.claimed == money.earned
 
@@ -446,6 +446,7 @@ async def _charge_nonsense(observer: Observer, writer: TransactionWriter, payee:
     terms = Terms(
         session_key=address_of(session_key.public_key),
         router=writer.address,
+        managed=False,
         model_id=os.urandom(32),
         assurance=Assurance.NONE,
         replicas=1,
@@ -461,7 +462,7 @@ async def _charge_nonsense(observer: Observer, writer: TransactionWriter, payee:
     session, splits = session_id(hub.ref, writer.address, 1), (Split(payee, amount),)
     voucher = Voucher(session, 7, amount, os.urandom(32), splits_hash(splits))
     signature = sign(session_key, digest(hub.settlement_domain.separator, voucher.struct_hash))
-    await hub.charge(writer, SignedVoucher(voucher, splits, signature), ())
+    await hub.charge(writer, SignedVoucher(voucher, splits, signature), (0, ()))
     return session
 
 

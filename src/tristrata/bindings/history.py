@@ -7,11 +7,12 @@ Settler and validators follow the same history, each from its own endpoint, and 
 import asyncio
 from bisect import bisect_right
 from collections import defaultdict
+from typing import Any
 
 import msgspec
 
 from tristrata.bindings.contract import Event
-from tristrata.bindings.hub import Hub
+from tristrata.bindings.hub import Hub, LastCharge
 from tristrata.chains.evm import Level
 from tristrata.protocol.epoch import ChargedSession, EpochContent, SessionProgress, parse_content, progress_after
 from tristrata.protocol.ids import Address, ChainRef, SessionId
@@ -83,6 +84,11 @@ class HubHistory:
         number = bisect_right(charges, block, key=lambda entry: entry[0])
         return charges[number - 1][1] if number else None
 
+    def last_charge(self, session: SessionId) -> LastCharge:
+        """Count and splits of the session's last charge, as the next one must name them."""
+        charge = self.charge_at(session, self.head)
+        return (charge.count, charge.splits) if charge else (0, ())
+
     def keys_at(self, block: int) -> dict[Address, frozenset[Address]]:
         """Every signing key that each miner has registered up to ``block``."""
         return {miner: frozenset(key for number, key in keys if number <= block) for miner, keys in self._keys.items()}
@@ -96,19 +102,19 @@ class HubHistory:
         """The newest sealed epoch."""
         return self.sealed[-1] if self.sealed else None
 
+    def _charge(self, block: int, values: dict[str, Any], head: bytes) -> None:
+        session, splits = SessionId(values["session_id"]), parse_splits(values["splits"])
+        cumulative = Amount(sum(split.amount for split in splits))
+        charge = ChargedSession(session, values["count"], cumulative, head, splits)
+        self._charges[session].append((block, charge))
+
     def _take(self, event: Event) -> None:
         values, block = event.values, event.log.block
         match event.name:
             case "Charged":
-                session = SessionId(values["session_id"])
-                charge = ChargedSession(
-                    session=session,
-                    count=values["count"],
-                    cumulative=Amount(values["cumulative"]),
-                    head=values["head"],
-                    splits=parse_splits(values["splits"]),
-                )
-                self._charges[session].append((block, charge))
+                self._charge(block, values, values["head"])
+            case "Forfeited":  # no receipts lead there: payees claim directly
+                self._charge(block, values, bytes(32))
             case "Opened":
                 self._owned[values["owner"]].append(SessionId(values["session_id"]))
             case "MinerRegistered":

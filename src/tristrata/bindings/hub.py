@@ -61,6 +61,12 @@ class OfferRecord(msgspec.Struct, frozen=True):
 # Count and splits of a session's last charge; 0 and none before the first.
 LastCharge = tuple[int, Sequence[Split]]
 
+MAX_CHARGES = 16
+"""How many sessions one transaction charges at most."""
+
+MAX_CHARGED_SPLITS = 128
+"""How many splits their vouchers may have together."""
+
 
 class Hub:
     """One hub: its contracts, and their reads and writes as typed values."""
@@ -79,6 +85,7 @@ class Hub:
         self.models = contract("ModelRegistry")
         self.miners = contract("MinerRegistry")
         self.sessions = contract("Sessions")
+        self.routers = contract("RouterRegistry")
         self.settlement = contract("Settlement")
         self.outbox = contract("Outbox")
         self.sessions_domain = Domain(self.caip2, self.ref, self.sessions.address)
@@ -132,12 +139,9 @@ class Hub:
     async def charge(self, writer: TransactionWriter, signed: SignedVoucher, before: LastCharge) -> Inclusion:
         """Charge a session up to a voucher, after its last charge."""
         voucher = signed.voucher
-        return await self.settlement.write(
-            writer,
-            f"charge session {voucher.session.hex()} up to receipt {voucher.count}",
-            "charge",
-            *charge_arguments([(signed, before)]),
-        )
+        (call,), splits, splits_before = charge_arguments([(signed, before)])
+        purpose = f"charge session {voucher.session.hex()} up to receipt {voucher.count}"
+        return await self.settlement.write(writer, purpose, "charge", call, splits, splits_before)
 
     async def settle(
         self,
@@ -155,7 +159,7 @@ class Hub:
             "settle",
             *charge_arguments(charges),
             msgspec.structs.astuple(epoch),
-            list(signatures),
+            [compact(signature) for signature in signatures],
         )
 
     async def quorum_of(self, signatures: Mapping[Address, bytes], *, at: int) -> tuple[bytes, ...]:

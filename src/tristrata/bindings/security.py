@@ -13,7 +13,7 @@ from tristrata.config.manifest import Manifest
 from tristrata.config.network import Network
 from tristrata.protocol.attestation import Checkpoint
 from tristrata.protocol.ids import Address, Caip2, ChainRef
-from tristrata.protocol.signing import Domain
+from tristrata.protocol.signing import Domain, compact
 
 
 class CheckpointRecord(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Security:
     ) -> Inclusion:
         """Write a checkpoint into the ledger."""
         purpose = f"attest epoch {checkpoint.epoch} of {checkpoint.chain.hex()}"
-        arguments = (checkpoint.chain, checkpoint.epoch, checkpoint.root, list(signatures))
+        arguments = (checkpoint.chain, checkpoint.epoch, checkpoint.root, [compact(signature) for signature in signatures])
         return await self.ledger.write(writer, purpose, "attest", *arguments)
 
     async def quorum_of(self, signatures: Mapping[Address, bytes], *, at: int) -> tuple[bytes, ...]:

@@ -106,6 +106,7 @@ class Account:
         terms = Terms(
             session_key=session_key,
             router=parse_address(router.address),
+            managed=True,
             model_id=ModelId(parse_bytes32(router.models[model], "model id")),
             assurance=Assurance.NONE,
             replicas=1,

@@ -20,5 +20,5 @@ async def charge_kept(
     for session, signed in vouchers.items():
         before = charged.get(session)
         if before is None or before.cumulative < signed.voucher.cumulative:
-            done.append(await hub.charge(writer, signed, before.splits if before else ()))
+            done.append(await hub.charge(writer, signed, history.last_charge(session)))
     return done

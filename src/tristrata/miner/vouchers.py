@@ -9,7 +9,7 @@ from tristrata.fabric.frames import FrameInvalid, VoucherNotice, decode
 from tristrata.protocol import codec
 from tristrata.protocol.errors import InvalidValue, TristrataError
 from tristrata.protocol.ids import Address, Caip2, SessionId, show
-from tristrata.protocol.signing import digest, require_signer
+from tristrata.protocol.signing import digest, recover, require_signer
 from tristrata.storage.vouchers import Vouchers
 
 _log = structlog.get_logger()
@@ -38,16 +38,18 @@ class VoucherKeeper:
         signed = codec.voucher_from_json(codec.decode(notice.voucher))
         if self._miner not in {split.payee for split in signed.splits}:
             raise InvalidValue("the voucher does not pay this miner")
-        key = await self._session_key(hub, signed.voucher.session)
+        session = signed.voucher.session
         message_digest = digest(hub.settlement_domain.separator, signed.voucher.struct_hash)
-        require_signer(message_digest, signed.signature, key, "the voucher")
+        if recover(message_digest, signed.signature) != self._session_keys.get(session):
+            # Not known yet, or replaced since.
+            self._session_keys[session] = await _session_key(hub, session)
+        require_signer(message_digest, signed.signature, self._session_keys[session], "the voucher")
         await self._vouchers.keep(hub.caip2, signed)
 
-    async def _session_key(self, hub: Hub, session: SessionId) -> Address:
-        if session not in self._session_keys:
-            head = (await hub.chain.block(Level.SOFT)).number
-            record = await hub.session(session, at=head)
-            if record is None:
-                raise InvalidValue(f"session {show(session)} is not on {hub.name}")
-            self._session_keys[session] = record.terms.session_key
-        return self._session_keys[session]
+
+async def _session_key(hub: Hub, session: SessionId) -> Address:
+    head = (await hub.chain.block(Level.SOFT)).number
+    record = await hub.session(session, at=head)
+    if record is None:
+        raise InvalidValue(f"session {show(session)} is not on {hub.name}")
+    return record.terms.session_key

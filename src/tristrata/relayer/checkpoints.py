@@ -8,7 +8,7 @@ from tristrata.bindings.security import Security
 from tristrata.chains.evm import Level
 from tristrata.chains.writer import TransactionReverted, TransactionWriter
 from tristrata.protocol.attestation import Checkpoint
-from tristrata.protocol.signing import digest
+from tristrata.protocol.signing import compact, digest
 from tristrata.storage.attestations import Attestations
 
 _NOT_YET = ("ChildNotSealed", "EpochOutOfOrder")
@@ -74,7 +74,7 @@ class ToParent:
         posted = self._attestations.signatures(hub.ref, sealed.epoch, found)
         if signatures := await parent.quorum_of(posted, at=head):
             purpose = f"attest epoch {sealed.epoch} of {hub.ref.hex()}"
-            arguments = (hub.ref, sealed.epoch, sealed.root, list(signatures))
+            arguments = (hub.ref, sealed.epoch, sealed.root, [compact(signature) for signature in signatures])
             try:
                 done = await parent.outbox.write(self._writer, purpose, "attest_child", *arguments)
             except TransactionReverted as error:

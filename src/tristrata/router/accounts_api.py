@@ -228,6 +228,8 @@ class AccountsApi:
                 f"the order names router {checksum(terms.router)} at {terms.router_bps} basis points; this is "
                 f"{checksum(self._rules.address)} at {self._rules.router_bps}"
             )
+        if not terms.managed:
+            raise InvalidValue("the order must say that the session is managed: this router would hold its key")
         if terms.session_key != address_of(follower.session_key(session).public_key):
             raise InvalidValue("the order's session_key is not the one that this router holds for the session")
         if terms.model_id not in {model.model_id for model in self._rules.models}:

@@ -14,6 +14,7 @@ from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, SessionId
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, Timestamp
+from tristrata.protocol.voucher import parse_splits
 from tristrata.protocol.voucher_book import ChargeSeen, DepositSeen, EndingSeen, VoucherBook, apply
 from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions, replay
 from tristrata.storage.receipt_book import ReceiptBook
@@ -92,7 +93,7 @@ class HubFollower:
             self._sessions.add(served)
             heapq.heappush(self._expiries, (served.book.terms.expiry, served.book.session))
             self.managed_deposits = Amount(self.managed_deposits + served.book.deposit)
-        elif event.name in ("ToppedUp", "CloseRequested", "Closed", "Charged"):
+        elif event.name in ("ToppedUp", "KeyReplaced", "CloseRequested", "Closed", "Forfeited", "Charged"):
             self._update(event, SessionId(event.values["session_id"]))
 
     def _end_expired(self, now: Timestamp) -> None:
@@ -111,9 +112,10 @@ class HubFollower:
                 self.managed_deposits = Amount(self.managed_deposits + amount)
                 served.book, _ = apply(served.book, DepositSeen(Amount(served.book.deposit + amount)))
             case "Charged":
-                served.book, _ = apply(served.book, ChargeSeen(Amount(event.values["cumulative"])))
-            case "CloseRequested":
+                charged = sum(split.amount for split in parse_splits(event.values["splits"]))
+                served.book, _ = apply(served.book, ChargeSeen(Amount(charged)))
+            case "CloseRequested" | "KeyReplaced":
                 served.book, _ = apply(served.book, EndingSeen())
-            case "Closed":
+            case "Closed" | "Forfeited":
                 served.book, _ = apply(served.book, EndingSeen())
                 self.managed_deposits = Amount(self.managed_deposits - served.book.deposit)

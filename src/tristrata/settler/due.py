@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from tristrata.bindings.hub import MAX_CHARGED_SPLITS, MAX_CHARGES
 from tristrata.protocol.epoch import ChargedSession, SessionProgress, SessionReceipts
 from tristrata.protocol.ids import SessionId
 from tristrata.protocol.units import Amount, Milliseconds
@@ -22,6 +23,18 @@ def due(
         if entry.voucher.voucher.cumulative > charged.get(entry.receipt.session, 0)
         and now - entry.appended_at >= charge_after
     ]
+
+
+def one_batch(waiting: Iterable[BookEntry]) -> list[BookEntry]:
+    """The first of these that one transaction can charge."""
+    batch: list[BookEntry] = []
+    splits = 0
+    for entry in waiting:
+        splits += len(entry.voucher.splits)
+        if len(batch) == MAX_CHARGES or splits > MAX_CHARGED_SPLITS:
+            break
+        batch.append(entry)
+    return batch
 
 
 def unaccounted(

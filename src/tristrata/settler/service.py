@@ -16,10 +16,8 @@ from tristrata.config.actor import ActorSettings
 from tristrata.custody.keystore import load_key, read_password
 from tristrata.protocol.attestation import Epoch
 from tristrata.protocol.errors import TristrataError
-from tristrata.protocol.ids import SessionId
 from tristrata.protocol.units import Amount, Milliseconds
-from tristrata.protocol.voucher import Split
-from tristrata.settler.due import due
+from tristrata.settler.due import due, one_batch
 from tristrata.settler.proposals import Proposer
 from tristrata.storage.attestations import Attestations
 from tristrata.storage.bulletin import Bulletin
@@ -33,7 +31,6 @@ SETTLER = "settler"
 
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
-_MOST_CHARGES = 16
 _log = structlog.get_logger()
 
 
@@ -125,7 +122,7 @@ class HubSettler:
     async def _due(self, now: Milliseconds, head: int) -> list[BookEntry]:
         latest = [entry for entry in await self._book.latest() if entry.chain == self._hub.caip2]
         charged = {session: Amount(found.cumulative) for session, found in self._history.charged_at(head).items()}
-        return due(latest, charged, now, self._charge_after)[:_MOST_CHARGES]
+        return one_batch(due(latest, charged, now, self._charge_after))
 
     async def _propose_if_needed(self) -> None:
         finalized = (await self._hub.chain.block(Level.FINALIZED)).number
@@ -146,7 +143,7 @@ class HubSettler:
         return await self._hub.quorum_of(found, at=head)
 
     async def _settle(self, epoch: Epoch, signatures: tuple[bytes, ...], waiting: list[BookEntry]) -> None:
-        charges = [(entry.voucher, self._previous(entry.receipt.session)) for entry in waiting]
+        charges = [(entry.voucher, self._history.last_charge(entry.receipt.session)) for entry in waiting]
         done = await self._hub.settle(self._writer, charges, epoch, signatures)
         _log.info("epoch sealed", hub=self.name, epoch=epoch.epoch, charges=len(charges), gas=done.gas_used)
 
@@ -156,12 +153,8 @@ class HubSettler:
     async def _charge_one(self, entry: BookEntry) -> None:
         session = entry.receipt.session
         try:
-            done = await self._hub.charge(self._writer, entry.voucher, self._previous(session))
+            done = await self._hub.charge(self._writer, entry.voucher, self._history.last_charge(session))
         except TristrataError as error:  # one session's refusal does not keep another waiting
             _log.warning("session not charged", session=session.hex(), reason=error.message)
             return
         _log.info("session charged", session=session.hex(), hub=self.name, gas=done.gas_used)
-
-    def _previous(self, session: SessionId) -> tuple[Split, ...]:
-        charged = self._history.charged_at(self._history.head).get(session)
-        return charged.splits if charged else ()

@@ -120,6 +120,7 @@ async def test_session__from_registration_to_claim__pays_whom_the_voucher_names(
     terms = Terms(
         session_key=address_of(SESSION_KEY.public_key),
         router=ROUTER,
+        managed=False,
         model_id=b"\x01" * 32,
         assurance=Assurance.NONE,
         replicas=1,
