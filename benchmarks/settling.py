@@ -1,26 +1,39 @@
 """A hub's contracts on an anvil of their own, and whole epochs of it settled transaction by transaction, for their gas."""
 
 import asyncio
-import shutil
+import re
 import subprocess
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from coincurve import PrivateKey
 
+from benchmarks.stats import BenchmarkFailed
 from tristrata.bindings.contract import Contract, constructor_data
 from tristrata.bindings.hub import LastCharge, charge_arguments
 from tristrata.chains.evm import EvmChain
 from tristrata.deployment.plan import create_address
 from tristrata.devnet.toolchain import anvil_path
 from tristrata.protocol.attestation import Epoch, ValidatorSet, make_set
+from tristrata.protocol.authorization import Authorization
 from tristrata.protocol.epoch import epoch_root
 from tristrata.protocol.hashing import address_word, keccak
-from tristrata.protocol.ids import Address, ModelId, SessionId, chain_ref, checksum, eip155, parse_address, session_id, show
+from tristrata.protocol.ids import (
+    Address,
+    ModelId,
+    SessionId,
+    chain_ref,
+    checksum,
+    eip155,
+    parse_address,
+    session_id,
+    show,
+)
 from tristrata.protocol.payouts import Payouts
 from tristrata.protocol.receipt import Assurance
 from tristrata.protocol.signing import Domain, address_of, compact, digest, sign
@@ -34,7 +47,6 @@ PAYOUT_DELAY, GRACE = 100, 60
 CHARGES_A_TRANSACTION, CLAIMS_A_TRANSACTION = 16, 32
 MAX_GAS = 2**24
 _DEPOSIT = 10**15
-_OPENS_A_BLOCK = 50
 # Few, so that the measured epoch's record takes the place of an older one, as it does in steady state.
 _KEPT_EPOCHS = 2
 _FAR = Timestamp(2**40)
@@ -72,26 +84,31 @@ def compressed(steps: Sequence[Step]) -> int:
 
 @asynccontextmanager
 async def hub_on_anvil() -> AsyncIterator["HubOnAnvil"]:
-    """A hub on a new chain that mines each transaction at once."""
-    folder = tempfile.mkdtemp()
-    command = [str(anvil_path()), "--port", "0", "--chain-id", "31399", "--accounts", "1", "--cache-path", folder]
-    # Room for sessions that are opened together; what is measured stays below `MAX_GAS`.
-    command += ["--gas-limit", "1000000000"]
-    process = subprocess.Popen([*command, "--prune-history", *([] if not __import__("os").environ.get("STEPS") else ["--steps-tracing"])], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        line = ""
-        while not line.startswith("Listening on "):
-            line = await asyncio.to_thread(process.stdout.readline)
-        async with EvmChain("hub", CHAIN, "http://" + line.removeprefix("Listening on ").strip()) as chain:
-            hub = HubOnAnvil(chain)
-            await hub.deploy()
-            yield hub
-    finally:
-        process.terminate()
-        process.stdout.close()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    """A hub on a new chain."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        command = [str(anvil_path()), "--port", "0", "--chain-id", "31399", "--accounts", "1", "--cache-path", folder]
+        # Its log goes to a file: nobody reads a pipe, and anvil stops when one is full.
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen([*command, "--prune-history", "--gas-limit", "1000000000"], stdout=output)
+        try:
+            while not (found := re.search(r"Listening on (\S+)", log.read_text())):
+                if process.poll() is not None:
+                    raise BenchmarkFailed(f"anvil ended with {process.returncode}: {log.read_text()[-500:]}")
+                await asyncio.sleep(0.02)
+            async with EvmChain("hub", CHAIN, f"http://{found[1]}") as chain:
+                hub = HubOnAnvil(chain)
+                await hub.deploy()
+                yield hub
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def transfer_gas() -> int:
+    """The gas of one payment by EIP-3009, between accounts that both have some of the token already."""
+    async with hub_on_anvil() as hub:
+        return await hub.authorized_transfer()
 
 
 class HubOnAnvil:
@@ -140,6 +157,18 @@ class HubOnAnvil:
             steps, claims = await self._settle(epochs, sessions, claims)
         return steps
 
+    async def authorized_transfer(self) -> int:
+        """The gas of one `transferWithAuthorization` of the asset to an account that has some of it."""
+        payer, payee = address_of(self._key.public_key), _miner(0)
+        for account in (payer, payee):
+            await self.send(self.dollar, "mint", account, 1_000)
+        separator = await self.dollar.read("DOMAIN_SEPARATOR", at=await self._head())
+        authorization = Authorization(payer, payee, Amount(1), Timestamp(0), _FAR, keccak(b"nonce"))
+        signature = sign(self._key, digest(separator, authorization.transfer_hash))
+        v, r, s = signature[64], signature[:32], signature[32:64]
+        arguments = (payer, payee, 1, 0, _FAR, authorization.nonce, v, r, s)
+        return (await self.send(self.dollar, "transferWithAuthorization", *arguments)).gas
+
     async def _adopt(self, signers: int) -> None:
         keys = [PrivateKey(keccak(b"validator %d" % number)) for number in range(signers)]
         self._validators = sorted(keys, key=lambda key: address_of(key.public_key))
@@ -152,8 +181,6 @@ class HubOnAnvil:
         first = len(self._charged)
         opened: list[SessionId] = []
         sent: list[str] = []
-        # Many in a block: anvil stalls when it mines thousands of blocks one by one.
-        await self._chain.rpc("evm_setAutomine", False)
         for nonce in range(first, first + epochs.sessions):
             terms = Terms(
                 session_key=address_of(self._key.public_key),
@@ -173,12 +200,8 @@ class HubOnAnvil:
             sent.append(await self._submit(self.sessions.address, data))
             opened.append(session_id(REF, self._account, nonce))
             self._charged[opened[-1]] = (0, ())
-            if len(sent) == _OPENS_A_BLOCK or len(opened) == epochs.sessions:
-                await self._chain.rpc("evm_mine")
-                for tx_hash in sent:
-                    await self._included(tx_hash, "open")
-                sent.clear()
-        await self._chain.rpc("evm_setAutomine", True)
+        for tx_hash in sent:
+            await self._included(tx_hash, "open")
         return opened
 
     async def _settle(
@@ -195,21 +218,19 @@ class HubOnAnvil:
         separator = Domain(CHAIN, REF, self.outbox.address).separator
         signatures = [compact(sign(key, digest(separator, epoch.struct_hash))) for key in self._validators]
         first, *others = _batches(charges, CHARGES_A_TRANSACTION)
-        seal = self.settlement.calldata(
-            "settle", *charge_arguments(first), msgspec.structs.astuple(epoch), signatures
-        )
-        steps = []
+        seal = self.settlement.calldata("settle", *charge_arguments(first), msgspec.structs.astuple(epoch), signatures)
+        calls = []
         if epochs.at_once and claims:
-            both = self.settlement.calldata("multicall", [seal, claims.pop(0)])
-            steps.append(await self._send(self.settlement.address, both, "settle, and claim for miners"))
+            calls.append(("settle, and claim for miners", self.settlement.calldata("multicall", [seal, claims.pop(0)])))
         else:
-            steps.append(await self._send(self.settlement.address, seal, "settle"))
+            calls.append(("settle", seal))
         nothing = (0, 0, bytes(32), bytes(32), bytes(32))
         for batch in others:
             more = self.settlement.calldata("settle", *charge_arguments(batch), nothing, [])
-            steps.append(await self._send(self.settlement.address, more, "charge more sessions"))
-        for claim in claims:
-            steps.append(await self._send(self.settlement.address, claim, "claim for miners"))
+            calls.append(("charge more sessions", more))
+        calls += [("claim for miners", claim) for claim in claims]
+        sent = [(name, data, await self._submit(self.settlement.address, data)) for name, data in calls]
+        steps = [Step(name, await self._included(tx_hash, name), data) for name, data, tx_hash in sent]
         await self._chain.rpc("evm_increaseTime", PAYOUT_DELAY + 1)
         return steps, await self._claims(epoch, payouts)
 
@@ -271,7 +292,7 @@ class HubOnAnvil:
         while (receipt := await self._chain.rpc("eth_getTransactionReceipt", tx_hash)) is None:
             await asyncio.sleep(0.002)
         if receipt["status"] != "0x1":
-            raise RuntimeError(f"{name} failed")
+            raise BenchmarkFailed(f"{name} failed")
         return int(receipt["gasUsed"], 16)
 
     async def _head(self) -> int:

@@ -28,11 +28,17 @@ from tristrata.protocol.signing import (
 )
 from tristrata.protocol.terms import (
     API_KEY_GRANT_TYPE,
+    CREDIT_TYPE,
+    DEPOSIT_TYPE,
     OPEN_SESSION_TYPE,
     REGISTRATION_TYPE,
+    WITHDRAW_TYPE,
     ApiKeyGrant,
+    Credit,
+    Deposit,
     OpenSession,
     Registration,
+    Withdraw,
 )
 from tristrata.protocol.voucher import VOUCHER_TYPE, Voucher
 
@@ -118,6 +124,41 @@ def test_digest__any_registration__equals_eth_account(registration: Registration
     assert digest(domain.separator, registration.struct_hash) == reference_digest(
         REGISTRATION_TYPE, registration, domain
     )
+
+
+@given(st.builds(Deposit, strategies.addresses, strategies.amounts, strategies.words), domains)
+def test_digest__any_deposit__equals_eth_account(deposit: Deposit, domain: Domain) -> None:
+    assert digest(domain.separator, deposit.struct_hash) == reference_digest(DEPOSIT_TYPE, deposit, domain)
+
+
+@given(
+    st.builds(
+        Withdraw,
+        account=strategies.addresses,
+        amount=strategies.amounts,
+        recipient=strategies.addresses,
+        nonce=st.integers(0, 2**256 - 1),
+        deadline=strategies.uint64,
+    ),
+    domains,
+)
+def test_digest__any_withdrawal__equals_eth_account(order: Withdraw, domain: Domain) -> None:
+    assert digest(domain.separator, order.struct_hash) == reference_digest(WITHDRAW_TYPE, order, domain)
+
+
+@given(
+    st.builds(
+        Credit,
+        account=strategies.addresses,
+        destination=strategies.words,
+        amount=strategies.amounts,
+        nonce=st.integers(0, 2**256 - 1),
+        deadline=strategies.uint64,
+    ),
+    domains,
+)
+def test_digest__any_credit__equals_eth_account(order: Credit, domain: Domain) -> None:
+    assert digest(domain.separator, order.struct_hash) == reference_digest(CREDIT_TYPE, order, domain)
 
 
 @given(st.builds(ApiKeyGrant, strategies.words, strategies.words, strategies.uint64), domains)
