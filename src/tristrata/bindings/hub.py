@@ -175,7 +175,7 @@ class Hub:
 
 
 def charge_arguments(charges: Sequence[tuple[SignedVoucher, LastCharge]]) -> tuple[list[Any], list[int], list[int]]:
-    """Vouchers as ``Settlement`` takes them, each after its session's last charge: charges, splits, and splits before."""
+    """Vouchers, each with its session's last charge, as ``Settlement`` takes them: charges, splits, and amounts before."""
     calls, splits, before = [], [], []
     for signed, (count_before, splits_before) in charges:
         voucher = signed.voucher

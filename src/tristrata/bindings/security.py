@@ -64,7 +64,8 @@ class Security:
     ) -> Inclusion:
         """Write a checkpoint into the ledger."""
         purpose = f"attest epoch {checkpoint.epoch} of {checkpoint.chain.hex()}"
-        arguments = (checkpoint.chain, checkpoint.epoch, checkpoint.root, [compact(signature) for signature in signatures])
+        words = [compact(signature) for signature in signatures]
+        arguments = (checkpoint.chain, checkpoint.epoch, checkpoint.root, words)
         return await self.ledger.write(writer, purpose, "attest", *arguments)
 
     async def quorum_of(self, signatures: Mapping[Address, bytes], *, at: int) -> tuple[bytes, ...]:

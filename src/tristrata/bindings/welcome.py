@@ -44,7 +44,8 @@ class Welcome:
     async def events(self, first: int, last: int) -> list[Event]:
         """Registrations in blocks ``first`` to ``last``, in order."""
         logs = await self.chain.logs([self.contract.address], first, last)
-        return [event for log in logs if (event := self.contract.event(log)) is not None]
+        found = (self.contract.event(log) for log in logs)
+        return [event for event in found if event is not None and event.name == "Registered"]
 
 
 def registration_message(account: Address, role: Role) -> bytes:

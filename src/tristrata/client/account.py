@@ -16,7 +16,6 @@ from tristrata.bindings.welcome import Welcome
 from tristrata.chains.evm import Level
 from tristrata.client.api import RouterApi, SessionOpened, Sponsored
 from tristrata.client.orders import (
-    Asset,
     grant_for,
     new_api_key,
     sign_grant,
@@ -24,6 +23,7 @@ from tristrata.client.orders import (
     sign_permit,
     sign_registration,
 )
+from tristrata.protocol.authorization import Asset
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, Caip2, ModelId, SessionId, parse_address, parse_bytes32
 from tristrata.protocol.receipt import Assurance

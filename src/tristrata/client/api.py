@@ -7,7 +7,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
-from tristrata.client.orders import Permit
+from tristrata.client.orders import SignedPermit
 from tristrata.client.sse import events
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
@@ -128,7 +128,7 @@ class RouterApi:
         answer = await self._call("POST", "/v1/session-keys", body)
         return SessionId(parse_bytes32(answer["session"], "session")), parse_address(answer["session_key"])
 
-    async def open_session(self, hub: str, order: OpenSession, signature: bytes, permit: Permit) -> SessionOpened:
+    async def open_session(self, hub: str, order: OpenSession, signature: bytes, permit: SignedPermit) -> SessionOpened:
         """Have the router carry a signed order to the hub; the router pays the gas."""
         body = {
             "hub": hub,

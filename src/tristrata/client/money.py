@@ -1,15 +1,18 @@
 """Where an account's money is on a hub, and how it gets out: from deposits by closing, from earnings by claiming."""
 
+from typing import Any
+
 import msgspec
 
-from tristrata.bindings.history import HubHistory, SealedContents
+from tristrata.bindings.history import HubHistory, SealedContents, SealedEpoch
 from tristrata.bindings.hub import Hub
 from tristrata.chains.evm import Level
 from tristrata.chains.writer import Inclusion, TransactionWriter
-from tristrata.protocol.epoch import EpochWrong, payouts_of
+from tristrata.protocol.attestation import Epoch
+from tristrata.protocol.epoch import EpochWrong, payouts_after
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import Address, SessionId
-from tristrata.protocol.standard_tree import StandardTree, payout_leaf
+from tristrata.protocol.payouts import PayoutLeaf, Payouts
 from tristrata.protocol.units import Amount
 from tristrata.storage.content_store import ContentMissing, ContentStore
 
@@ -24,11 +27,21 @@ class OwnedSession(msgspec.Struct, frozen=True):
 
 
 class Payout(msgspec.Struct, frozen=True):
-    """What an account can claim from the payouts root of ``epoch``: ``cumulative``, proven by ``proof``."""
+    """What an account can claim from a sealed epoch: ``leaf``, whose path to the payouts root is ``proof``.
+
+    ``root`` is the epoch's root, ``signed`` the struct hash of what the quorum signed; by both the hub knows the epoch.
+    """
 
     epoch: int
-    cumulative: Amount
+    root: bytes
+    signed: bytes
+    leaf: PayoutLeaf
     proof: tuple[bytes, ...]
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The arguments of ``Settlement.claim``."""
+        return (self.epoch, self.root, self.signed), (self.leaf.packed, self.leaf.sums), list(self.proof)
 
 
 class Money(msgspec.Struct, frozen=True):
@@ -62,7 +75,7 @@ class Treasurer:
         hub = self._hub
         head = await self._history.catch_up(Level.SOFT)
         charges = self._history.charged_at(head).values()
-        earned = payouts_of(charge.splits for charge in charges).get(account, Amount(0))
+        earned = sum(split.amount for charge in charges for split in charge.splits if split.payee == account)
         claimed = Amount(await hub.settlement.read("claimed", account, at=head))
         mature, sealed = await self._sealed_for(account)
         paid_or_mature = max(claimed, mature)
@@ -70,7 +83,7 @@ class Treasurer:
             hub=hub.name,
             wallet=await hub.balance(account, at=head),
             sessions=await self._sessions_of(account, head),
-            earned=earned,
+            earned=Amount(earned),
             claimed=claimed,
             claimable=Amount(max(0, mature - claimed)),
             maturing=Amount(max(0, sealed - paid_or_mature)),
@@ -87,14 +100,14 @@ class Treasurer:
         now = (await hub.chain.block(Level.SOFT)).timestamp
         delay = await hub.settlement.read("payout_delay", at=head)
         for record in reversed(self._history.sealed):
-            _, _, sealed_at = await hub.outbox.read("sealed", record.epoch, at=head)
-            if sealed_at + delay > now or await hub.settlement.read("vetoed", record.epoch, at=head):
+            _, is_vetoed, sealed_at = await hub.outbox.read("sealed", record.epoch, at=head)
+            if is_vetoed or sealed_at + delay > now:
                 continue
             payouts = await self._payouts_at(record.epoch)
-            if account not in payouts:
+            if account not in payouts.cumulative:
                 return None
-            tree = StandardTree([payout_leaf(payee, cumulative) for payee, cumulative in payouts.items()])
-            return Payout(record.epoch, payouts[account], tree.prove(list(payouts).index(account)))
+            signed = _signed(record).struct_hash
+            return Payout(record.epoch, record.root, signed, payouts.leaf(account), payouts.prove(account))
         return None
 
     async def claim(self, writer: TransactionWriter, account: Address) -> Inclusion | None:
@@ -104,11 +117,10 @@ class Treasurer:
         """
         payout = await self.payout(account)
         head = self._history.head
-        if payout is None or payout.cumulative <= await self._hub.settlement.read("claimed", account, at=head):
+        if payout is None or payout.leaf.cumulative <= await self._hub.settlement.read("claimed", account, at=head):
             return None
-        purpose = f"claim for {account.hex()} up to {payout.cumulative}"
-        arguments = (account, payout.cumulative, payout.epoch, list(payout.proof))
-        return await self._hub.settlement.write(writer, purpose, "claim", *arguments)
+        purpose = f"claim for {account.hex()} up to {payout.leaf.cumulative}"
+        return await self._hub.settlement.write(writer, purpose, "claim", *payout.arguments)
 
     async def claim_direct(self, writer: TransactionWriter, account: Address) -> list[Inclusion]:
         """Claim for ``account`` out of every session that was charged for it: needs no epoch and no validator."""
@@ -119,7 +131,7 @@ class Treasurer:
             for index, split in enumerate(charge.splits):
                 if split.payee == account and split.amount:
                     purpose = f"claim for {account.hex()} from {session.hex()} up to {split.amount}"
-                    arguments = (session, words, index)
+                    arguments = (session, charge.count, words, index)
                     done.append(await self._hub.settlement.write(writer, purpose, "claim_direct", *arguments))
         return done
 
@@ -128,14 +140,13 @@ class Treasurer:
         try:
             payout = await self.payout(account)
             last = self._history.last_sealed
-            payouts = await self._payouts_at(last.epoch) if last else {}
+            payouts = (await self._payouts_at(last.epoch)).cumulative if last else {}
         except (ContentMissing, EpochWrong, InvalidValue):
             return 0, 0
-        return payout.cumulative if payout else 0, payouts.get(account, 0)
+        return payout.leaf.cumulative if payout else 0, payouts.get(account, 0)
 
-    async def _payouts_at(self, epoch: int) -> dict[Address, Amount]:
-        progress = await self._contents.progress(epoch)
-        return payouts_of(each.splits for each in progress.values())
+    async def _payouts_at(self, epoch: int) -> Payouts:
+        return payouts_after(await self._contents.progress(epoch))
 
     async def _sessions_of(self, account: Address, head: int) -> tuple[OwnedSession, ...]:
         charged, found = self._history.charged_at(head), []
@@ -145,3 +156,8 @@ class Treasurer:
                 spent = charged[session].cumulative if session in charged else Amount(0)
                 found.append(OwnedSession(session, record.deposit, spent, record.closing_at))
         return tuple(found)
+
+
+def _signed(record: SealedEpoch) -> Epoch:
+    """What the quorum signed of an epoch that is sealed."""
+    return Epoch(record.epoch, record.block, record.receipts_root, record.payouts_root, record.content)

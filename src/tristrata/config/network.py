@@ -70,8 +70,10 @@ class Roles(_Section):
 class Parameters(_Section):
     """The protocol's numbers for this network. Amounts are base units of the asset, stake those of the stake token.
 
-    ``outage_seconds`` is the longest stop of a hub's sequencer that owners and payees are protected from, and
-    ``finality_seconds`` the longest that a block of a hub takes to be final.
+    Shares in ``bps`` are hundredths of a percent. ``kept_epochs`` is how many sealed epochs a hub can be claimed from;
+    ``change_delay_seconds`` how long ahead an owner announces a change; ``task_lead`` how many super roots after a
+    contract's request decide who answers it. ``outage_seconds`` is the longest stop of a hub's sequencer that owners and
+    payees are protected from, and ``finality_seconds`` the longest that a block of a hub takes to be final.
     """
 
     grace_seconds: Annotated[int, Field(gt=0)]
@@ -87,6 +89,19 @@ class Parameters(_Section):
     min_stake: Annotated[int, Field(gt=0, lt=2**96)]
     set_validity_seconds: Annotated[int, Field(gt=0)]
     unbonding_seconds: Annotated[int, Field(gt=0)]
+    activation_seconds: Annotated[int, Field(ge=0)]
+    equivocation_bps: Annotated[int, Field(gt=0, le=10_000)]
+    reporter_bps: Annotated[int, Field(ge=0, le=5_000)]
+    router_exit_seconds: Annotated[int, Field(gt=0)]
+    kept_epochs: Annotated[int, Field(ge=2)]
+    change_delay_seconds: Annotated[int, Field(ge=0)]
+    task_assign_seconds: Annotated[int, Field(gt=0)]
+    task_min_seconds: Annotated[int, Field(gt=0)]
+    task_max_seconds: Annotated[int, Field(gt=0)]
+    task_bond_bps: Annotated[int, Field(ge=0, le=100_000)]
+    task_penalty_bps: Annotated[int, Field(ge=0, le=10_000)]
+    task_jail_seconds: Annotated[int, Field(ge=0)]
+    task_lead: Annotated[int, Field(gt=0)]
     finality_seconds: Annotated[int, Field(ge=0)]
     outage_seconds: Annotated[int, Field(ge=0)]
 

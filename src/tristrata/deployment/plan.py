@@ -14,6 +14,9 @@ from tristrata.protocol.hashing import address_word, keccak
 from tristrata.protocol.ids import Address
 
 
+_NOBODY = Address(bytes(20))
+
+
 class PlannedContract(msgspec.Struct, frozen=True):
     """One contract: the operator's transaction number ``nonce`` on ``chain``."""
 
@@ -34,56 +37,125 @@ def plan(network: Network, operator: Address, relayer: Address) -> list[PlannedC
 
     ``operator`` deploys; ``relayer`` is the account whose messages the hubs believe until bridges exist.
     """
-    planned = _number(network.roles.security, operator, _security(network, operator))
+    planned = _number(network.roles.security, operator, _security(network, operator, relayer))
     for chain in network.roles.onboarding:
-        planned += _number(chain, operator, _welcome_center(network, chain))
+        planned += _number(chain, operator, _welcome_center(network, chain, operator, relayer))
     for chain in network.roles.hubs:
         planned += _number(chain, operator, _hub(network, chain, operator, relayer))
     return planned
 
 
-def _welcome_center(network: Network, chain: str) -> list[tuple[str, tuple[Any, ...]]]:
-    return [("TestDollar", ()), ("Welcome", (network.ref(chain),))]
-
-
-def _security(network: Network, operator: Address) -> list[tuple[str, tuple[Any, ...]]]:
+def _security(network: Network, operator: Address, relayer: Address) -> list[tuple[str, tuple[Any, ...]]]:
     parameters = network.parameters
-    token, validators = create_address(operator, 0), create_address(operator, 1)
-    delays = (parameters.set_validity_seconds, parameters.unbonding_seconds)
+    token, validators, ledger = (create_address(operator, nonce) for nonce in (0, 1, 2))
     return [
         ("StakeToken", ()),
-        ("ValidatorSet", (token, parameters.min_stake, *delays)),
-        ("CheckpointLedger", (network.ref(network.roles.security), validators)),
+        (
+            "ValidatorSet",
+            (
+                token,
+                ledger,
+                relayer,
+                parameters.min_stake,
+                parameters.set_validity_seconds,
+                parameters.activation_seconds,
+                parameters.unbonding_seconds,
+                parameters.equivocation_bps,
+                parameters.reporter_bps,
+                parameters.change_delay_seconds,
+            ),
+        ),
+        ("CheckpointLedger", (network.ref(network.roles.security), validators, parameters.change_delay_seconds)),
+    ]
+
+
+def _welcome_center(
+    network: Network, chain: str, operator: Address, relayer: Address
+) -> list[tuple[str, tuple[Any, ...]]]:
+    parameters = network.parameters
+    dollar, outbox = create_address(operator, 0), create_address(operator, 2)
+    return [
+        ("TestDollar", ()),
+        ("Welcome", (network.ref(chain), dollar, outbox, relayer, parameters.change_delay_seconds)),
+        ("Outbox", _outbox(network, chain, relayer, _NOBODY)),
     ]
 
 
 def _hub(network: Network, chain: str, operator: Address, relayer: Address) -> list[tuple[str, tuple[Any, ...]]]:
-    parameters = network.parameters
-    dollar, sessions, settlement, outbox = (create_address(operator, nonce) for nonce in (0, 3, 4, 5))
-    welcome_chain = network.roles.onboarding[0]
-    welcome = create_address(operator, 1)
+    parameters, ref = network.parameters, network.ref(chain)
+    names = ("dollar", "models", "miners", "sessions", "settlement", "outbox", "routers", "inbox", "tasks")
+    at = {name: create_address(operator, nonce) for nonce, name in enumerate(names)}
+    welcome = network.ref(network.roles.onboarding[0]), address_word(create_address(operator, 1))
+    validators = network.ref(network.roles.security), address_word(create_address(operator, 1))
+    change_delay = parameters.change_delay_seconds
+    miners = (
+        ref,
+        at["dollar"],
+        parameters.min_bond,
+        parameters.miner_exit_seconds,
+        at["outbox"],
+        at["tasks"],
+        change_delay,
+    )
+    sessions = (
+        ref,
+        at["dollar"],
+        at["settlement"],
+        at["routers"],
+        relayer,
+        *welcome,
+        parameters.grace_seconds,
+        change_delay,
+    )
+    settlement = (
+        ref,
+        at["dollar"],
+        at["sessions"],
+        at["outbox"],
+        parameters.payout_delay_seconds,
+        parameters.veto_fee,
+        *validators,
+    )
+    routers = (
+        at["dollar"],
+        at["sessions"],
+        parameters.unsecured_limit,
+        parameters.router_exit_seconds,
+        change_delay,
+    )
+    tasks = (
+        ref,
+        at["dollar"],
+        at["miners"],
+        at["models"],
+        at["inbox"],
+        (
+            parameters.task_assign_seconds,
+            parameters.task_min_seconds,
+            parameters.task_max_seconds,
+            parameters.task_bond_bps,
+            parameters.task_penalty_bps,
+            parameters.task_jail_seconds,
+            parameters.task_lead,
+        ),
+        change_delay,
+    )
     return [
         ("TestDollar", ()),
         ("ModelRegistry", ()),
-        ("MinerRegistry", (dollar, parameters.min_bond, parameters.miner_exit_seconds)),
-        (
-            "Sessions",
-            (
-                network.ref(chain),
-                dollar,
-                settlement,
-                relayer,
-                network.ref(welcome_chain),
-                address_word(welcome),
-                parameters.grace_seconds,
-            ),
-        ),
-        (
-            "Settlement",
-            (network.ref(chain), sessions, outbox, parameters.payout_delay_seconds, parameters.veto_fee),
-        ),
-        ("Outbox", (network.ref(chain), relayer, settlement)),
+        ("MinerRegistry", miners),
+        ("Sessions", sessions),
+        ("Settlement", settlement),
+        ("Outbox", _outbox(network, chain, relayer, at["settlement"])),
+        ("RouterRegistry", routers),
+        ("Inbox", (ref, relayer, change_delay)),
+        ("TaskQueue", tasks),
     ]
+
+
+def _outbox(network: Network, chain: str, relayer: Address, settlement: Address) -> tuple[Any, ...]:
+    parameters = network.parameters
+    return network.ref(chain), relayer, settlement, parameters.set_validity_seconds, parameters.kept_epochs
 
 
 def _number(chain: str, operator: Address, contracts: list[tuple[str, tuple[Any, ...]]]) -> list[PlannedContract]:

@@ -20,6 +20,7 @@ from tristrata.devnet.admission import ADMISSION_NATS, ISSUER
 from tristrata.devnet.treasury import OPERATOR, give_dollars, give_ether
 from tristrata.inference.weights import PINNED
 from tristrata.miner.actor import miner_keystores
+from tristrata.protocol.hashing import address_word
 from tristrata.protocol.ids import Address
 from tristrata.protocol.signing import address_of, parse_key
 from tristrata.protocol.units import Amount
@@ -120,10 +121,12 @@ async def _register_models(
 async def _add_chains(
     network: Network, manifest: Manifest, chains: Chains, security: Security, writer: TransactionWriter
 ) -> None:
-    """Hubs that settle on L1 itself are known to the ledger; deeper ones are inside their parents' epochs."""
+    """Every hub is known to the ledger; those under another hub are attested inside its epochs."""
     for hub in open_hubs(network, manifest, chains).values():
-        if network.chains[hub.name].parent == security.name:
-            await security.ledger.write(writer, f"add chain {hub.name}", "add_chain", hub.ref, security.ref)
+        parent = network.chains[hub.name].parent
+        assert parent is not None
+        facts = (hub.ref, network.ref(parent), hub.outbox_domain.separator, address_word(hub.settlement.address))
+        await security.ledger.write(writer, f"add chain {hub.name}", "add_chain", *facts)
 
 
 async def _bond_validators(
@@ -168,7 +171,7 @@ def _is_complete(manifest: Manifest, network: Network) -> bool:
         for chain in network.roles.onboarding:
             manifest.address(network.chains[chain].caip2, "Welcome")
         for chain in network.roles.hubs:
-            manifest.address(network.chains[chain].caip2, "Outbox")
+            manifest.address(network.chains[chain].caip2, "TaskQueue")
     except ManifestInvalid:
         return False
     return True

@@ -17,7 +17,7 @@ _CLAIM_TO_TYPE_HASH = keccak(CLAIM_TO_TYPE.encode())
 
 
 class TopUp(msgspec.Struct, frozen=True):
-    """More deposit (base units) for a session; its digest for ``Sessions`` is the nonce of an EIP-3009 authorization."""
+    """More deposit (base units) for a session; its digest for ``Sessions`` is an EIP-3009 authorization's nonce."""
 
     session: SessionId
     payer: Address

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from coincurve import PrivateKey
@@ -12,20 +13,22 @@ from msgspec.structs import astuple, replace
 
 from tests.support.anvil import anvil, fund
 from tristrata.bindings.contract import Contract
+from tristrata.bindings.hub import charge_arguments
 from tristrata.chains.evm import ChainUnreachable, EvmChain, Level, WrongChain
 from tristrata.chains.writer import TransactionReverted, TransactionWriter
-from tristrata.client.orders import Asset, sign_order, sign_permit, sign_registration
+from tristrata.client.orders import sign_order, sign_permit, sign_registration
 from tristrata.config.manifest import Manifest, read_manifest
 from tristrata.config.network import Network, read_network, shipped_network
 from tristrata.deployment.apply import DeploymentBroken, apply, check
 from tristrata.deployment.plan import plan
+from tristrata.protocol.authorization import Asset
 from tristrata.protocol.hashing import address_word, keccak, word
 from tristrata.protocol.ids import Address, eip155, session_id
 from tristrata.protocol.receipt import Assurance
 from tristrata.protocol.signing import Domain, address_of, digest, sign
 from tristrata.protocol.terms import OpenSession, Registration, Role, Terms
 from tristrata.protocol.units import Amount, Timestamp
-from tristrata.protocol.voucher import Split, Voucher, splits_hash
+from tristrata.protocol.voucher import SignedVoucher, Split, Voucher, splits_hash
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
 
@@ -74,7 +77,7 @@ async def test_apply__twice__deploys_once_and_passes_the_check(deployed: Deploye
     again = await apply(planned, deployed.network, deployed.writers, deployed.manifest_file)
 
     assert again == deployed.manifest == read_manifest(deployed.manifest_file)
-    assert await deployed.chains["arbitrum"].nonce(address_of(OPERATOR.public_key)) == 6
+    assert await deployed.chains["arbitrum"].nonce(address_of(OPERATOR.public_key)) == 9
     await check(again, deployed.network, deployed.chains)
 
 
@@ -163,18 +166,21 @@ async def test_session__from_registration_to_claim__pays_whom_the_voucher_names(
     voucher = Voucher(session, 1, Amount(100), b"\x02" * 32, splits_hash(splits))
     domain = deployed.domain("arbitrum", "Settlement")
     signed = sign(SESSION_KEY, digest(domain.separator, voucher.struct_hash))
+
+    def charge(voucher: Voucher, before: tuple[int, tuple[Split, ...]]) -> tuple[Any, ...]:
+        (call,), words, amounts = charge_arguments([(SignedVoucher(voucher, splits, signed), before)])
+        return call, words, amounts
+
+    await settlement.write(arbitrum, "charge 1", "charge", *charge(voucher, (0, ())))
+    place = splits.index(Split(MINER, Amount(95)))
     words = [split.packed for split in splits]
-    await settlement.write(arbitrum, "charge 1", "charge", astuple(voucher), words, [], signed)
-    paid = await settlement.write(
-        arbitrum, "claim 1", "claim_direct", session, words, splits.index(Split(MINER, Amount(95)))
-    )
+    paid = await settlement.write(arbitrum, "claim 1", "claim_direct", session, 1, words, place)
     assert await dollar.read("balanceOf", MINER, at=paid.block) == 95
 
     with pytest.raises(TransactionReverted, match=r"ChargeNotUp\(100, 1, 100, 1\)"):
-        await settlement.write(arbitrum, "charge again", "charge", astuple(voucher), words, words, signed)
-    too_much = replace(voucher, cumulative=Amount(10 * DOLLAR))
+        await settlement.write(arbitrum, "charge again", "charge", *charge(voucher, (1, splits)))
     with pytest.raises(TransactionReverted, match="WrongSigner"):
-        await settlement.write(arbitrum, "forged", "charge", astuple(too_much), words, words, signed)
+        await settlement.write(arbitrum, "forged", "charge", *charge(replace(voucher, count=2), (1, splits)))
 
 
 async def test_submit__same_purpose_twice_and_after_a_restart__sends_once(deployed: Deployed, tmp_path: Path) -> None:
