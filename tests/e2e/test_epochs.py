@@ -398,7 +398,8 @@ class TestMoney:
                 await _a_moment()
         database = await Database.open(tmp_path / "thief.sqlite")
         writer = TransactionWriter(hub.chain, observer.customer.key, Intents(database))
-        arguments = (miner, payout.cumulative + 1, payout.epoch, list(payout.proof))
+        seal, (packed, sums), proof = payout.arguments
+        arguments = (seal, (packed + 1, sums), proof)
         with pytest.raises(TransactionReverted):
             await hub.settlement.write(writer, "too much", "claim", *arguments)
         await database.close()
@@ -412,16 +413,16 @@ async def _charge_and_claim_direct(observer: Observer, document: dict[str, Any],
     writer = TransactionWriter(hub.chain, observer.customer.key, Intents(database))
     treasurer = Treasurer(hub, observer.store)
     await treasurer.money(observer.customer.account.address)
-    previous = treasurer._history.charged_at(treasurer._history.head).get(signed.voucher.session)
-    if previous is None or previous.cumulative < signed.voucher.cumulative:
-        await hub.charge(writer, signed, previous.splits if previous else ())
+    before = treasurer._history.last_charge(signed.voucher.session)
+    if before[0] < signed.voucher.count:
+        await hub.charge(writer, signed, before)
     paid = 0
     words = [split.packed for split in signed.splits]
     for index, split in enumerate(signed.splits):
         head = (await hub.chain.block(Level.SOFT)).number
         before = await hub.balance(split.payee, at=head)
         done = await hub.settlement.write(
-            writer, f"claim {index}", "claim_direct", signed.voucher.session, words, index
+            writer, f"claim {index}", "claim_direct", signed.voucher.session, signed.voucher.count, words, index
         )
         paid += await hub.balance(split.payee, at=done.block) - before
     await database.close()

@@ -39,7 +39,11 @@ class SessionRecord(msgspec.Struct, frozen=True):
 
 
 class MinerRecord(msgspec.Struct, frozen=True):
-    """A miner as the registry keeps it; ``exit_at`` is 0 while it stays."""
+    """A miner as the registry keeps it; ``exit_at`` is 0 while it stays.
+
+    Of its ``bond``, ``reserved`` stands for open tasks of contracts and ``withdrawing`` leaves at ``withdraw_at``;
+    ``weight`` is what counts when miners are drawn.
+    """
 
     signing_key: Address
     nats_key: bytes
@@ -48,6 +52,11 @@ class MinerRecord(msgspec.Struct, frozen=True):
     bond: Amount
     exit_at: int
     active: bool
+    reserved: Amount
+    withdrawing: Amount
+    withdraw_at: int
+    jailed_until: int
+    weight: Amount
 
 
 class OfferRecord(msgspec.Struct, frozen=True):
@@ -175,7 +184,7 @@ class Hub:
 
 
 def charge_arguments(charges: Sequence[tuple[SignedVoucher, LastCharge]]) -> tuple[list[Any], list[int], list[int]]:
-    """Vouchers, each with its session's last charge, as ``Settlement`` takes them: charges, splits, and amounts before."""
+    """Vouchers, each with its session's last charge, as ``Settlement`` takes them: charges, splits, what was before."""
     calls, splits, before = [], [], []
     for signed, (count_before, splits_before) in charges:
         voucher = signed.voucher

@@ -99,7 +99,8 @@ class Treasurer:
         head = await self._history.catch_up(Level.SOFT)
         now = (await hub.chain.block(Level.SOFT)).timestamp
         delay = await hub.settlement.read("payout_delay", at=head)
-        for record in reversed(self._history.sealed):
+        kept = await hub.outbox.read("kept_epochs", at=head)
+        for record in reversed(self._history.sealed[-kept:]):
             _, is_vetoed, sealed_at = await hub.outbox.read("sealed", record.epoch, at=head)
             if is_vetoed or sealed_at + delay > now:
                 continue

@@ -72,8 +72,8 @@ class Parameters(_Section):
 
     Shares in ``bps`` are hundredths of a percent. ``kept_epochs`` is how many sealed epochs a hub can be claimed from;
     ``change_delay_seconds`` how long ahead an owner announces a change; ``task_lead`` how many super roots after a
-    contract's request decide who answers it. ``outage_seconds`` is the longest stop of a hub's sequencer that owners and
-    payees are protected from, and ``finality_seconds`` the longest that a block of a hub takes to be final.
+    contract's request decide who answers it. ``outage_seconds`` is the longest stop of a hub's sequencer that owners
+    and payees are protected from, and ``finality_seconds`` the longest that a block of a hub takes to be final.
     """
 
     grace_seconds: Annotated[int, Field(gt=0)]

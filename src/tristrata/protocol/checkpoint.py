@@ -35,8 +35,16 @@ class CheckpointRefused(TristrataError):
     """A change that the rules of the ledger, or of the outbox, do not allow; the state stays as it was."""
 
 
+class ChainFrozen(CheckpointRefused):
+    """A final root contradicted an attested one of this chain; until its owner unfreezes it, only final roots count."""
+
+
+class AlreadyFinal(CheckpointRefused):
+    """The epoch has a final root, which never changes."""
+
+
 class Attestation(msgspec.Struct, frozen=True):
-    """What the ledger holds of one chain's epoch: its root, how it came, and since when."""
+    """What the ledger holds of one chain's epoch: its root, how it came, and since when that way."""
 
     root: bytes
     lane: Lane
@@ -44,20 +52,31 @@ class Attestation(msgspec.Struct, frozen=True):
 
 
 class LedgerChain(msgspec.Struct, frozen=True):
-    """A chain in the ledger: its place in the super root, the chain it settles on, its newest epoch (0 before any)."""
+    """A chain in the ledger: its place in the super root, and the chain it settles on.
+
+    ``latest`` is the epoch that its leaf shows, ``latest_final`` its newest final one (0 before any). A frozen chain is
+    attested no more.
+    """
 
     index: int
     parent: ChainRef
     latest: int = 0
+    latest_final: int = 0
+    frozen: bool = False
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """The ledger on L1. ``super_roots`` are numbered from 1; ``separator`` is its EIP-712 domain separator."""
+    """The ledger on L1. ``super_roots`` are numbered from 1; ``separator`` is its EIP-712 domain separator.
+
+    ``recorded`` has the root of each epoch that is known, ``convicted`` each attested one that a final one
+    contradicted.
+    """
 
     separator: bytes
     validators: ValidatorSet | None = None
     chains: dict[ChainRef, LedgerChain] = {}
-    attested: dict[tuple[ChainRef, int], Attestation] = {}
+    recorded: dict[tuple[ChainRef, int], Attestation] = {}
+    convicted: dict[tuple[ChainRef, int], bytes] = {}
     tree: IndexedTree = IndexedTree()
     super_roots: tuple[bytes, ...] = ()
 
@@ -83,6 +102,19 @@ class Attest(msgspec.Struct, frozen=True):
     randomness: bytes
 
 
+class Finalize(msgspec.Struct, frozen=True):
+    """The hub brings what a chain sealed in an epoch, over the chain's own bridges."""
+
+    checkpoint: Checkpoint
+    randomness: bytes
+
+
+class Unfreeze(msgspec.Struct, frozen=True):
+    """The owner lets a frozen chain be attested again."""
+
+    chain: ChainRef
+
+
 class ChainAdded(msgspec.Struct, frozen=True):
     """The chain has this place in the super root, or among the outbox's children."""
 
@@ -96,6 +128,28 @@ class Attested(msgspec.Struct, frozen=True):
     checkpoint: Checkpoint
     super_number: int
     super_root: bytes
+
+
+class Finalized(msgspec.Struct, frozen=True):
+    """The epoch's root is final; super root ``super_number`` includes the newest of each chain."""
+
+    checkpoint: Checkpoint
+    super_number: int
+    super_root: bytes
+
+
+class Convicted(msgspec.Struct, frozen=True):
+    """The attested root of the epoch gave way to this final one, which contradicts it."""
+
+    checkpoint: Checkpoint
+    attested_root: bytes
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """The chain is attested no more, or again."""
+
+    chain: ChainRef
+    frozen: bool
 
 
 class OutboxChild(msgspec.Struct, frozen=True):
@@ -185,8 +239,8 @@ class Sealed(msgspec.Struct, frozen=True):
     root: bytes
 
 
-LedgerChange = AddChain | PublishSet | Attest
-LedgerEvent = ChainAdded | Attested
+LedgerChange = AddChain | PublishSet | Attest | Finalize | Unfreeze
+LedgerEvent = ChainAdded | Attested | Finalized | Convicted | Frozen
 OutboxChange = AddChild | AttestChild | Send | AdoptSet | AdvanceSet | Seal
 OutboxEvent = ChainAdded | ChildAttested | SetAdopted | Sealed
 
@@ -229,29 +283,53 @@ def _(change: PublishSet, state: Ledger, now: Timestamp) -> tuple[Ledger, list[L
 
 
 @_to_ledger.register
+def _(change: Unfreeze, state: Ledger, now: Timestamp) -> tuple[Ledger, list[LedgerEvent]]:
+    known = state.chains.get(change.chain)
+    if known is None or not known.frozen:
+        raise CheckpointRefused(f"chain {show(change.chain)} is not frozen")
+    return _with_chain(state, change.chain, msgspec.structs.replace(known, frozen=False)), [Frozen(change.chain, False)]
+
+
+@_to_ledger.register
 def _(change: Attest, state: Ledger, now: Timestamp) -> tuple[Ledger, list[LedgerEvent]]:
     checkpoint = change.checkpoint
-    chain, epoch, root = checkpoint.chain, checkpoint.epoch, checkpoint.root
-    known = state.chains.get(chain)
-    if known is None:
-        raise CheckpointRefused(f"the ledger does not know chain {show(chain)}")
-    _require_something(checkpoint)
-    if (chain, epoch) in state.attested:
+    chain, epoch = checkpoint.chain, checkpoint.epoch
+    known = _known(state, checkpoint)
+    if known.frozen:
+        raise ChainFrozen(f"chain {show(chain)} is frozen: only its own bridges are believed")
+    if (chain, epoch) in state.recorded:
         raise CheckpointRefused(f"epoch {epoch} of chain {show(chain)} is on the ledger already, for ever")
-    validators = _check(state.validators, state.separator, checkpoint.struct_hash, change.signatures, now)
-    tree, chains = state.tree, state.chains
+    _check(state.validators, state.separator, checkpoint.struct_hash, change.signatures, now)
+    state = _record(state, checkpoint, Lane.ATTESTED, now)
     if epoch > known.latest:  # one that arrives late is kept, but never takes the place of a newer one
-        tree = tree.update(known.index, child_leaf(chain, epoch, root, Lane.ATTESTED))
-        chains = {**chains, chain: msgspec.structs.replace(known, latest=epoch)}
-    tree = tree.update(SET_INDEX, validators.succession.leaf).update(RANDOMNESS_INDEX, change.randomness)
-    state = msgspec.structs.replace(
-        state,
-        chains=chains,
-        attested={**state.attested, (chain, epoch): Attestation(root, Lane.ATTESTED, now)},
-        tree=tree,
-        super_roots=(*state.super_roots, tree.root),
-    )
-    return state, [Attested(checkpoint, len(state.super_roots), tree.root)]
+        state = _show(state, chain, msgspec.structs.replace(known, latest=epoch))
+    state = _with_super_root(state, change.randomness)
+    return state, [Attested(checkpoint, len(state.super_roots), state.tree.root)]
+
+
+@_to_ledger.register
+def _(change: Finalize, state: Ledger, now: Timestamp) -> tuple[Ledger, list[LedgerEvent]]:
+    checkpoint = change.checkpoint
+    chain, epoch = checkpoint.chain, checkpoint.epoch
+    known = _known(state, checkpoint)
+    before = state.recorded.get((chain, epoch))
+    if before is not None and before.lane is Lane.FINAL:
+        raise AlreadyFinal(f"epoch {epoch} of chain {show(chain)} is final, for ever")
+    state = _record(state, checkpoint, Lane.FINAL, now)
+    events: list[LedgerEvent] = []
+    latest_final = max(known.latest_final, epoch)
+    latest, frozen = max(known.latest, epoch), known.frozen
+    if before is not None and before.root != checkpoint.root:
+        # whatever else was attested is in doubt, so the leaf falls back to the newest epoch that is beyond it
+        latest, frozen = latest_final, True
+        state = msgspec.structs.replace(state, convicted={**state.convicted, (chain, epoch): before.root})
+        events.append(Convicted(checkpoint, before.root))
+        if not known.frozen:
+            events.append(Frozen(chain, True))
+    known = msgspec.structs.replace(known, latest=latest, latest_final=latest_final, frozen=frozen)
+    state = _show(state, chain, known)
+    state = _with_super_root(state, change.randomness)
+    return state, [*events, Finalized(checkpoint, len(state.super_roots), state.tree.root)]
 
 
 @singledispatch
@@ -336,6 +414,38 @@ def _next_index(chain: ChainRef, known: dict[ChainRef, LedgerChain] | dict[Chain
     return index
 
 
+def _known(state: Ledger, checkpoint: Checkpoint) -> LedgerChain:
+    """The record of the checkpoint's chain, which may have sealed it."""
+    known = state.chains.get(checkpoint.chain)
+    if known is None:
+        raise CheckpointRefused(f"the ledger does not know chain {show(checkpoint.chain)}")
+    _require_something(checkpoint)
+    return known
+
+
+def _record(state: Ledger, checkpoint: Checkpoint, lane: Lane, now: Timestamp) -> Ledger:
+    entry = {(checkpoint.chain, checkpoint.epoch): Attestation(checkpoint.root, lane, now)}
+    return msgspec.structs.replace(state, recorded={**state.recorded, **entry})
+
+
+def _with_chain(state: Ledger, chain: ChainRef, known: LedgerChain) -> Ledger:
+    return msgspec.structs.replace(state, chains={**state.chains, chain: known})
+
+
+def _show(state: Ledger, chain: ChainRef, known: LedgerChain) -> Ledger:
+    """With ``known`` as the chain's record, and its latest epoch as the chain's leaf."""
+    shown = state.recorded[chain, known.latest]
+    tree = state.tree.update(known.index, child_leaf(chain, known.latest, shown.root, shown.lane))
+    return msgspec.structs.replace(_with_chain(state, chain, known), tree=tree)
+
+
+def _with_super_root(state: Ledger, randomness: bytes) -> Ledger:
+    tree = state.tree.update(RANDOMNESS_INDEX, randomness)
+    if state.validators is not None:
+        tree = tree.update(SET_INDEX, state.validators.succession.leaf)
+    return msgspec.structs.replace(state, tree=tree, super_roots=(*state.super_roots, tree.root))
+
+
 def _require_something(checkpoint: Checkpoint) -> None:
     if checkpoint.epoch == 0 or checkpoint.root == ZERO_WORD:
         raise CheckpointRefused("epochs start at 1, and no epoch's root is zero: nothing was sealed")
@@ -351,8 +461,7 @@ def _require_newer(validators: ValidatorSet, current: ValidatorSet | None, now: 
 
 def _check(
     validators: ValidatorSet | None, separator: bytes, struct_hash: bytes, signatures: Sequence[bytes], now: Timestamp
-) -> ValidatorSet:
+) -> None:
     if validators is None:
         raise SetExpired("there is no validator set yet", remedy="publish the first one")
     check_quorum(validators, digest(separator, struct_hash), signatures, now)
-    return validators

@@ -108,6 +108,7 @@ def order_to_json(order: OpenSession) -> dict[str, Any]:
         "terms": {
             "session_key": checksum(terms.session_key),
             "router": checksum(terms.router),
+            "managed": terms.managed,
             "model_id": show(terms.model_id),
             "assurance": terms.assurance.name.lower(),
             "replicas": terms.replicas,
@@ -133,6 +134,7 @@ def order_from_json(value: Any) -> OpenSession:
         terms=Terms(
             session_key=Address(terms.raw("session_key", ADDRESS_BYTES)),
             router=Address(terms.raw("router", ADDRESS_BYTES)),
+            managed=terms.flag("managed"),
             model_id=ModelId(terms.raw("model_id", 32)),
             assurance=terms.assurance("assurance"),
             replicas=terms.number("replicas", 2**8 - 1),
@@ -193,6 +195,12 @@ class Fields:
         value = self._value[field]
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
             raise InvalidValue(f"{self._name}.{field} must be a whole number from 0 to {most}, not {value!r}")
+        return value
+
+    def flag(self, field: str) -> bool:
+        value = self._value[field]
+        if not isinstance(value, bool):
+            raise InvalidValue(f"{self._name}.{field} must be true or false, not {value!r}")
         return value
 
     def decimal(self, field: str, most: int) -> int:

@@ -4,7 +4,9 @@ The rules and hashes are those of ``docs/epochs.md``.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from itertools import pairwise
 from typing import Any
@@ -16,14 +18,16 @@ from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataE
 from tristrata.protocol.hashing import keccak, word
 from tristrata.protocol.ids import Address, Caip2, ChainRef, SessionId, show
 from tristrata.protocol.incremental_tree import IncrementalTree
+from tristrata.protocol.payouts import Payouts
 from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.signing import SIGNATURE_BYTES, digest, recover
-from tristrata.protocol.standard_tree import StandardTree, payout_leaf, receipt_leaf
+from tristrata.protocol.standard_tree import StandardTree, receipt_leaf
 from tristrata.protocol.units import Amount
 from tristrata.protocol.voucher import Split
 
 CONTENT_FORMAT = "tristrata.epoch/1"
 MAX_CONTENT_BYTES = 2**30
+_CHECKED_AT_ONCE = 500
 _EVM_CHAIN = re.compile(r"eip155:[1-9][0-9]{0,31}")
 _CONTENT_FIELDS = frozenset(("format", "chain", "epoch", "block", "sessions"))
 _SESSION_FIELDS = frozenset(("session", "first", "receipts"))
@@ -107,22 +111,28 @@ class LeafSpan(msgspec.Struct, frozen=True):
 
 
 class EpochResult(msgspec.Struct, frozen=True):
-    """An epoch's two roots, the trees behind them, and each session's progress after it.
+    """An epoch's trees, what it pays, and each session's progress after it.
 
-    ``spans`` finds a session's receipts among the leaves of ``receipts_tree``. ``payouts`` are each payee's cumulative
-    base units, in order of payee, as they are the leaves of ``payouts_tree``.
+    ``spans`` finds a session's receipts among the leaves of ``receipts_tree``.
     """
 
     chain: Caip2
     epoch: int
     block: int
-    receipts_root: bytes
-    payouts_root: bytes
     receipts_tree: StandardTree
-    payouts_tree: StandardTree
     spans: dict[SessionId, LeafSpan]
-    payouts: dict[Address, Amount]
+    payouts: Payouts
     after: dict[SessionId, SessionProgress]
+
+    @property
+    def receipts_root(self) -> bytes:
+        """The root over the epoch's receipts, 32 bytes."""
+        return self.receipts_tree.root
+
+    @property
+    def payouts_root(self) -> bytes:
+        """The root over what each payee is paid in all, 32 bytes."""
+        return self.payouts.root
 
     def prove_receipt(self, session: SessionId, position: int) -> tuple[bytes, ...]:
         """The path of a receipt to ``receipts_root``. Raises `InvalidValue` when the epoch does not have it."""
@@ -130,12 +140,6 @@ class EpochResult(msgspec.Struct, frozen=True):
         if span is None or not span.first <= position < span.first + span.count:
             raise InvalidValue(f"epoch {self.epoch} has no receipt at position {position} of session {show(session)}")
         return self.receipts_tree.prove(span.leaf + position - span.first)
-
-    def prove_payout(self, payee: Address) -> tuple[bytes, ...]:
-        """The path of a payee's cumulative amount to ``payouts_root``. Raises `InvalidValue` when it has none."""
-        if payee not in self.payouts:
-            raise InvalidValue(f"epoch {self.epoch} pays nothing to 0x{payee.hex()}")
-        return self.payouts_tree.prove(list(self.payouts).index(payee))
 
 
 def build_epoch(
@@ -145,39 +149,51 @@ def build_epoch(
     before: Mapping[SessionId, SessionProgress],
     charged: Mapping[SessionId, ChargedSession],
     receipts: Sequence[SessionReceipts],
-    keys: Mapping[Address, frozenset[Address]],
-    separator: bytes,
 ) -> EpochResult:
     """The epoch over ``block`` that accounts for the sessions with ``receipts``, and for no other.
 
-    ``before`` is each session's progress after the last epoch, ``charged`` each one's last charge up to ``block``,
-    ``keys`` every signing key that each miner has registered up to ``block``, ``separator`` the EIP-712 domain
-    separator of the hub's ``Settlement``. A charged session without receipts here stays where the last epoch left it.
-    Raises `EpochWrong` that names the session, the position and what is wrong there.
+    ``before`` is each session's progress after the last epoch, ``charged`` each one's last charge up to ``block``. A
+    charged session without receipts here stays where the last epoch left it. Who signed the receipts is for
+    `check_receipts`. Raises `EpochWrong` that names the session, the position and what is wrong there.
     """
     after, hashes = _account(before, charged, receipts)
     spans: dict[SessionId, LeafSpan] = {}
-    leaves: list[bytes] = []
+    leaf = 0
     for part in receipts:
-        found = hashes[part.session]
-        _check_signatures(part, found, keys, separator)
-        spans[part.session] = LeafSpan(part.first, len(found), len(leaves))
-        leaves += [receipt_leaf(part.session, position, each) for position, each in enumerate(found, part.first)]
-    payouts = payouts_of(progress.splits for progress in after.values())
-    receipts_tree = StandardTree(leaves)
-    payouts_tree = StandardTree([payout_leaf(payee, cumulative) for payee, cumulative in payouts.items()])
+        spans[part.session] = LeafSpan(part.first, len(part.receipts), leaf)
+        leaf += len(part.receipts)
     return EpochResult(
         chain=chain,
         epoch=epoch,
         block=block,
-        receipts_root=receipts_tree.root,
-        payouts_root=payouts_tree.root,
-        receipts_tree=receipts_tree,
-        payouts_tree=payouts_tree,
+        receipts_tree=StandardTree(
+            receipt_leaf(part.session, position, found)
+            for part in receipts
+            for position, found in enumerate(hashes[part.session], part.first)
+        ),
         spans=spans,
-        payouts=payouts,
+        payouts=payouts_after(after),
         after=after,
     )
+
+
+def check_receipts(
+    receipts: Sequence[SessionReceipts],
+    keys: Mapping[Address, frozenset[Address]],
+    separator: bytes,
+    *,
+    threads: int = 1,
+) -> None:
+    """Raise `EpochWrong` for the first receipt that is not signed by a key of its miner.
+
+    ``keys`` are every signing key that each miner has registered up to the epoch's block, ``separator`` the EIP-712
+    domain separator of the hub's ``Settlement``. To recover a signer takes most of the time, and leaves Python free
+    meanwhile: ``threads`` keep as many cores busy.
+    """
+    pieces = [(part, start) for part in receipts for start in range(0, len(part.receipts), _CHECKED_AT_ONCE)]
+    with ThreadPoolExecutor(threads) as pool:
+        checks = pool.map(lambda piece: _check_signatures(piece[0], piece[1], keys, separator), pieces)
+        deque(checks, maxlen=0)  # taken in order, so that the first wrong one is named whatever the threads do
 
 
 def progress_after(
@@ -185,20 +201,13 @@ def progress_after(
     charged: Mapping[SessionId, ChargedSession],
     receipts: Sequence[SessionReceipts],
 ) -> dict[SessionId, SessionProgress]:
-    """Each session's progress after an epoch, as `build_epoch` gives it, for one whose signatures others have checked.
-
-    Raises `EpochWrong` for all else that `build_epoch` does.
-    """
+    """Each session's progress after an epoch, without its trees. Raises `EpochWrong` as `build_epoch` does."""
     return _account(before, charged, receipts)[0]
 
 
-def payouts_of(sessions: Iterable[Sequence[Split]]) -> dict[Address, Amount]:
-    """What these sessions' splits give each payee in all, in base units and in order of payee, without zeros."""
-    earned: dict[Address, int] = {}
-    for splits in sessions:
-        for split in splits:
-            earned[split.payee] = earned.get(split.payee, 0) + split.amount
-    return {payee: Amount(earned[payee]) for payee in sorted(earned) if earned[payee]}
+def payouts_after(progress: Mapping[SessionId, SessionProgress]) -> Payouts:
+    """What an epoch with this progress after it pays."""
+    return Payouts({session: each.splits for session, each in progress.items()})
 
 
 def epoch_root(
@@ -247,7 +256,7 @@ def parse_content(data: bytes) -> EpochContent:
     """The epoch's content in an object of the content store.
 
     Raises `InvalidValue` that names the field, also for JSON that is not canonical. What the receipts say is for
-    `build_epoch` to check.
+    `build_epoch` and `check_receipts` to check.
     """
     _check_size(data)
     document = codec.decode(data)
@@ -329,30 +338,11 @@ def _hashes(part: SessionReceipts, progress: SessionProgress, charge: ChargedSes
     return [signed.receipt.struct_hash for signed in part.receipts]
 
 
-def _check_signatures(
-    part: SessionReceipts, hashes: list[bytes], keys: Mapping[Address, frozenset[Address]], separator: bytes
-) -> None:
-    for position, signed, found in zip(_positions(part), part.receipts, hashes, strict=True):
-        miner = signed.receipt.miner
-        try:
-            signer = recover(digest(separator, found), signed.signature)
-        except InvalidSignature as error:
-            raise EpochWrong(f"the receipt's signature is wrong: {error.message}", part.session, position) from error
-        if signer not in keys.get(miner, frozenset()):
-            raise EpochWrong(
-                f"the receipt's signature is wrong: it is by 0x{signer.hex()}, never a key of miner 0x{miner.hex()}",
-                part.session,
-                position,
-            )
-
-
 def _advance(
     progress: SessionProgress, part: SessionReceipts, hashes: list[bytes], charge: ChargedSession
 ) -> SessionProgress:
     """The session's progress at ``charge``, once its receipts lead exactly there."""
-    tree = progress.tree
-    for found in hashes:
-        tree = tree.append(found)
+    tree = progress.tree.extend(hashes)
     total = progress.total + sum(signed.receipt.price for signed in part.receipts)
     if total != charge.cumulative:
         raise EpochWrong(f"prices sum to {total}; {charge.cumulative} is charged", part.session)
@@ -361,8 +351,23 @@ def _advance(
     return SessionProgress(tree, Amount(total), charge.splits)
 
 
-def _positions(part: SessionReceipts) -> Iterator[int]:
-    return iter(range(part.first, part.first + len(part.receipts)))
+def _check_signatures(
+    part: SessionReceipts, start: int, keys: Mapping[Address, frozenset[Address]], separator: bytes
+) -> None:
+    """Check the part's receipts from index ``start`` on, as many as are checked at once."""
+    piece = part.receipts[start : start + _CHECKED_AT_ONCE]
+    for position, signed in enumerate(piece, part.first + start):
+        miner = signed.receipt.miner
+        try:
+            signer = recover(digest(separator, signed.receipt.struct_hash), signed.signature)
+        except InvalidSignature as error:
+            raise EpochWrong(f"the receipt's signature is wrong: {error.message}", part.session, position) from error
+        if signer not in keys.get(miner, frozenset()):
+            raise EpochWrong(
+                f"the receipt's signature is wrong: it is by 0x{signer.hex()}, never a key of miner 0x{miner.hex()}",
+                part.session,
+                position,
+            )
 
 
 def _check_size(document: bytes) -> None:

@@ -4,7 +4,10 @@ The algorithm of the Ethereum deposit contract, with Keccak-256 and without mixi
 order, missing ones are zero words. Sessions use it for their receipts, outboxes for their messages.
 """
 
+from collections.abc import Sequence
+
 import msgspec
+from sha3 import keccak_256
 
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.hashing import ZERO_WORD, keccak
@@ -32,19 +35,24 @@ class IncrementalTree(msgspec.Struct, frozen=True):
 
     def append(self, leaf: bytes) -> "IncrementalTree":
         """The tree with one more leaf. Raises `InvalidValue` when it is full."""
-        if self.count >= CAPACITY - 1:
-            raise InvalidValue(f"the tree is full: it holds {self.count} leaves of at most {CAPACITY - 1}")
-        branch, node, size = list(self.branch), leaf, self.count
-        for height in range(DEPTH):
-            if size % 2 == 0:
-                if height == len(branch):
-                    branch.append(node)
-                else:
-                    branch[height] = node
-                break
-            node = keccak(branch[height] + node)
-            size //= 2
-        return IncrementalTree(self.count + 1, tuple(branch))
+        return self.extend((leaf,))
+
+    def extend(self, leaves: Sequence[bytes]) -> "IncrementalTree":
+        """The tree with more leaves, layer by layer: about one hash a leaf. Raises `InvalidValue` when it is full."""
+        if self.count + len(leaves) >= CAPACITY:
+            raise InvalidValue(
+                f"the tree is full: it holds {self.count} leaves of at most {CAPACITY - 1}; {len(leaves)} do not fit"
+            )
+        branch, layer, first, height = list(self.branch), leaves, self.count, 0
+        while layer:
+            if first % 2:  # the first of these nodes is a right one: its left neighbour is from before
+                layer = (branch[height], *layer)
+            last_left = (len(layer) - 1) // 2 * 2
+            branch[height : height + 1] = [layer[last_left]]
+            nodes = iter(layer)
+            layer = [keccak_256(left + right).digest() for left, right in zip(nodes, nodes, strict=False)]
+            first, height = first // 2, height + 1
+        return IncrementalTree(self.count + len(leaves), tuple(branch))
 
     @property
     def root(self) -> bytes:

@@ -1,10 +1,11 @@
 """A receipt: what a miner states, under its signature, about one answer."""
 
+import struct
 from enum import IntEnum
 
 import msgspec
 
-from tristrata.protocol.hashing import address_word, keccak, word
+from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, ModelId, RequestId, SessionId
 from tristrata.protocol.units import Amount, Milliseconds
 
@@ -14,6 +15,8 @@ RECEIPT_TYPE = (
     "uint64 finished_at,uint8 assurance,bytes32 evidence)"
 )
 _TYPE_HASH = keccak(RECEIPT_TYPE.encode())
+# One pack instead of fourteen joins: an epoch hashes a million receipts.
+_WORDS = struct.Struct(">32s32s32s12x20s32s32s32s24xQ24xQ20x12s24xQ24xQ31xB32s")
 
 
 class Assurance(IntEnum):
@@ -50,24 +53,23 @@ class Receipt(msgspec.Struct, frozen=True):
     @property
     def struct_hash(self) -> bytes:
         """The EIP-712 ``hashStruct`` of the receipt: what is signed, and its leaf in the session's receipt tree."""
+        price = self.price.to_bytes(12, "big")
         return keccak(
-            b"".join(
-                (
-                    _TYPE_HASH,
-                    self.session,
-                    self.request_id,
-                    address_word(self.miner),
-                    self.model_id,
-                    self.prompt_hash,
-                    self.output_hash,
-                    word(self.prompt_tokens),
-                    word(self.output_tokens),
-                    word(self.price),
-                    word(self.started_at),
-                    word(self.finished_at),
-                    word(self.assurance),
-                    self.evidence,
-                )
+            _WORDS.pack(
+                _TYPE_HASH,
+                self.session,
+                self.request_id,
+                self.miner,
+                self.model_id,
+                self.prompt_hash,
+                self.output_hash,
+                self.prompt_tokens,
+                self.output_tokens,
+                price,
+                self.started_at,
+                self.finished_at,
+                self.assurance,
+                self.evidence,
             )
         )
 

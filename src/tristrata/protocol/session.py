@@ -17,6 +17,7 @@ from tristrata.protocol.voucher import Split, Voucher, check_splits, covers, spl
 
 SECONDS_PER_DAY = 86_400
 MAX_DEPOSIT = Amount(2**95 - 1)
+MAX_COUNT = 2**40 - 1
 
 
 class SessionRefused(TristrataError):
@@ -82,7 +83,7 @@ class ChargeVoucher(msgspec.Struct, frozen=True):
 
 
 class ReplaceKey(msgspec.Struct, frozen=True):
-    """The owner wants another session key."""
+    """The owner wants another session key. A managed session keeps the one that the router's bond answers for."""
 
     sender: Address
     new_key: Address
@@ -143,7 +144,7 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 class Forfeited(msgspec.Struct, frozen=True):
-    """The session is closed; ``splits`` are charged, with ``from_bond`` of the router's; ``refund`` went to the owner."""
+    """The session is closed; ``splits`` are charged, ``from_bond`` of it the router's; ``refund`` is the owner's."""
 
     count: int
     splits: tuple[Split, ...]
@@ -155,8 +156,19 @@ SessionChange = TopUp | ChargeVoucher | ReplaceKey | RequestClose | Close | Forf
 SessionEvent = ToppedUp | Charged | KeyReplaced | CloseRequested | Closed | Forfeited
 
 
-def open_session(session_id: SessionId, owner: Address, terms: Terms, deposit: Amount, grace: Seconds) -> Session:
-    """A session as it is opened. Raises `SessionRefused` for a deposit of nothing, or of more than `MAX_DEPOSIT`."""
+def open_session(
+    session_id: SessionId, owner: Address, terms: Terms, deposit: Amount, grace: Seconds, sender: Address
+) -> Session:
+    """A session as ``sender`` opens it for ``owner``.
+
+    A managed one only its router may bring, for its bond answers for the key. Raises `SessionRefused` otherwise, and
+    for a deposit of nothing, or of more than `MAX_DEPOSIT`.
+    """
+    if terms.managed and sender != terms.router:
+        raise SessionRefused(
+            f"0x{sender.hex()} is not the router 0x{terms.router.hex()}, which a managed session needs",
+            remedy="have the router carry the order, or keep the session key yourself",
+        )
     if not 0 < deposit <= MAX_DEPOSIT:
         raise SessionRefused(f"a deposit of {deposit} must lie between 1 and 2**95 - 1")
     return Session(session_id, owner, terms, deposit, grace, terms.session_key)
@@ -195,6 +207,8 @@ def _(change: ChargeVoucher, state: Session, now: Timestamp) -> tuple[Session, l
             f"the voucher stands at {voucher.cumulative} after {voucher.count} receipts; "
             f"{before.cumulative} after {before.count} is charged already, and charges only go up"
         )
+    if voucher.count > MAX_COUNT:
+        raise SessionRefused(f"the voucher counts {voucher.count} receipts; a charge counts at most 2**40 - 1")
     if voucher.cumulative > state.deposit:
         raise SessionRefused(f"the voucher stands at {voucher.cumulative}; the deposit is {state.deposit}")
     if not covers(change.splits, before.splits):
@@ -213,6 +227,10 @@ def _(change: ChargeVoucher, state: Session, now: Timestamp) -> tuple[Session, l
 def _(change: ReplaceKey, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
     if change.sender != state.owner:
         raise SessionRefused(f"0x{change.sender.hex()} is not the session's owner")
+    if state.terms.managed:
+        raise SessionRefused(
+            "the router's bond answers for the key of a managed session", remedy="close it to revoke the key"
+        )
     if not any(change.new_key) or change.new_key == state.key:
         raise SessionRefused("the new key must be another than the present one, and not zero")
     if now < state.replaced_until:

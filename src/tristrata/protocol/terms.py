@@ -11,7 +11,8 @@ from tristrata.protocol.units import Amount, BasisPoints, PricePerMillion, Times
 
 TERMS_TYPE = (
     "Terms(address session_key,address router,bool managed,bytes32 model_id,uint8 assurance,uint8 replicas,"
-    "uint16 router_bps,uint96 max_prompt_price,uint96 max_output_price,uint96 max_per_day,uint96 exposure_cap,uint64 expiry)"
+    "uint16 router_bps,uint96 max_prompt_price,uint96 max_output_price,uint96 max_per_day,uint96 exposure_cap,"
+    "uint64 expiry)"
 )
 OPEN_SESSION_TYPE = "OpenSession(address owner,uint256 nonce,uint96 deposit,uint256 deadline,Terms terms)" + TERMS_TYPE
 API_KEY_GRANT_TYPE = "ApiKeyGrant(bytes32 session,bytes32 key_hash,uint256 deadline)"

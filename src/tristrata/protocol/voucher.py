@@ -66,7 +66,7 @@ def make_splits(earned: Mapping[Address, Amount]) -> tuple[Split, ...]:
 
 
 def check_splits(splits: Sequence[Split], cumulative: Amount) -> None:
-    """Raise `InvalidValue` unless there are at most 32 splits, sorted by payee, none of nothing, that sum to the total."""
+    """Raise `InvalidValue` unless at most 32 splits, sorted by payee, none of nothing, sum to the total."""
     if len(splits) > MAX_SPLITS:
         raise InvalidValue(f"a voucher has {len(splits)} splits; it must have at most {MAX_SPLITS}")
     for split in splits:

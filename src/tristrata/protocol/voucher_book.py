@@ -195,7 +195,9 @@ def _(change: EndingSeen, book: VoucherBook) -> tuple[VoucherBook, list[VoucherD
 
 
 def _pay(book: VoucherBook, receipt: Receipt) -> dict[Address, Amount]:
-    router_share = share_of(receipt.price, book.terms.router_bps)
+    # The router's share is of the whole, not of each answer: else it would round to nothing where answers are cheap.
+    bps = book.terms.router_bps
+    router_share = share_of(Amount(book.cumulative + receipt.price), bps) - share_of(book.cumulative, bps)
     earned = dict(book.earned)
     for payee, part in ((book.terms.router, router_share), (receipt.miner, receipt.price - router_share)):
         earned[payee] = Amount(earned.get(payee, 0) + part)

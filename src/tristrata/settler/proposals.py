@@ -21,6 +21,7 @@ from tristrata.protocol.epoch import (
     SessionReceipts,
     SignedReceipt,
     build_epoch,
+    check_receipts,
     content_of,
 )
 from tristrata.protocol.ids import Address, SessionId, show
@@ -83,7 +84,7 @@ class Proposer:
         if not needs_epoch(parts, has_new_children=has_new_children):
             return None
         try:
-            result = await asyncio.to_thread(self._build, ground, parts)
+            result = await asyncio.to_thread(self._build_checked, ground, parts)
         except EpochWrong:
             parts = await self._accountable(ground, parts)
             if not needs_epoch(parts, has_new_children=has_new_children):
@@ -132,7 +133,7 @@ class Proposer:
             before = {session: ground.before[session]} if session in ground.before else {}
             alone = msgspec.structs.replace(ground, before=before)
             try:
-                await asyncio.to_thread(self._build, alone, [part])
+                await asyncio.to_thread(self._build_checked, alone, [part])
             except EpochWrong as wrong:
                 self._leave_out(ground.charged[session], part, wrong)
             else:
@@ -146,18 +147,19 @@ class Proposer:
         # The book only grows, so more receipts are all that can make this charge worth another try.
         self._left_out[charge.session] = _LeftOut(charge, part.first + len(part.receipts))
 
+    def _build_checked(self, ground: _Ground, parts: Sequence[SessionReceipts]) -> EpochResult:
+        """The epoch, once all its receipts are signed as validators want it.
+
+        The router checked each signature by what it knew of the chain then. This checks them by the chain up to the
+        epoch's block: a proposal that nobody signs would stand in the way of every other.
+        """
+        result = self._build(ground, parts)
+        check_receipts(parts, ground.keys, self._history.hub.settlement_domain.separator)
+        return result
+
     def _build(self, ground: _Ground, parts: Sequence[SessionReceipts]) -> EpochResult:
-        hub = self._history.hub
-        return build_epoch(
-            hub.caip2,
-            ground.number,
-            ground.block,
-            ground.before,
-            ground.charged,
-            parts,
-            ground.keys,
-            hub.settlement_domain.separator,
-        )
+        caip2 = self._history.hub.caip2
+        return build_epoch(caip2, ground.number, ground.block, ground.before, ground.charged, parts)
 
     def _keep(self, ground: _Ground, parts: Sequence[SessionReceipts]) -> bytes:
         content = EpochContent(self._history.hub.caip2, ground.number, ground.block, tuple(parts))

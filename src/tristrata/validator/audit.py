@@ -1,8 +1,10 @@
 """One hub as one validator sees it: epochs recomputed from chain and content, and what may be signed of them."""
 
+import os
+
 from tristrata.bindings.history import HubHistory, SealedEpoch
 from tristrata.protocol.attestation import Checkpoint, Epoch
-from tristrata.protocol.epoch import EpochResult, SessionProgress, build_epoch, parse_content
+from tristrata.protocol.epoch import EpochResult, SessionProgress, build_epoch, check_receipts, parse_content
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import SessionId, show
 from tristrata.storage.content_store import ContentStore
@@ -69,16 +71,17 @@ class HubAudit:
             raise EpochRefused(
                 f"content {show(epoch.content)} is of epoch {content.epoch} of {content.chain}, block {content.block}"
             )
-        return build_epoch(
+        result = build_epoch(
             hub.caip2,
             epoch.epoch,
             epoch.block_number,
             self._progress,
             self._history.charged_at(epoch.block_number),
             content.sessions,
-            self._history.keys_at(epoch.block_number),
-            hub.settlement_domain.separator,
         )
+        keys = self._history.keys_at(epoch.block_number)
+        check_receipts(content.sessions, keys, hub.settlement_domain.separator, threads=os.cpu_count() or 1)
+        return result
 
 
 def _as_epoch(sealed: SealedEpoch) -> Epoch:

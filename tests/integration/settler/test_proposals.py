@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from coincurve import PrivateKey
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
@@ -18,7 +19,14 @@ from tristrata.chains.evm import EvmChain, Log
 from tristrata.config.manifest import DeployedContract, Manifest
 from tristrata.config.network import read_network, shipped_network
 from tristrata.protocol.attestation import Epoch
-from tristrata.protocol.epoch import ChargedSession, SessionReceipts, SignedReceipt, parse_content
+from tristrata.protocol.epoch import (
+    ChargedSession,
+    EpochWrong,
+    SessionReceipts,
+    SignedReceipt,
+    content_of,
+    parse_content,
+)
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, SessionId
 from tristrata.protocol.signing import address_of, digest, sign
@@ -31,7 +39,7 @@ from tristrata.storage.receipt_book import ReceiptBook
 from tristrata.validator.audit import HubAudit
 
 A, B = SessionId(b"\x0a" * 32), SessionId(b"\x0b" * 32)
-CONTRACTS = ("TestDollar", "ModelRegistry", "MinerRegistry", "Sessions", "Settlement", "Outbox")
+CONTRACTS = ("TestDollar", "ModelRegistry", "MinerRegistry", "RouterRegistry", "Sessions", "Settlement", "Outbox")
 AUTHOR = Address(b"\xaa" * 20)
 
 
@@ -51,13 +59,13 @@ class Ledger:
         """A settler's, that was just started."""
         return Proposer(self.history, self.book, self.store, Attestations(Bulletin(self.folder / "bulletin")), AUTHOR)
 
-    async def answer(self, session: SessionId, first: int, prices: list[int]) -> SessionReceipts:
+    async def answer(self, session: SessionId, first: int, prices: list[int], key: PrivateKey = KEY) -> SessionReceipts:
         """Answers that are in the book."""
         receipts = []
         for position, price in enumerate(prices, first):
             receipt = make_receipt(keccak(session + bytes([position])), price, MINER, session)
             separator = self.history.hub.settlement_domain.separator
-            signed = SignedReceipt(receipt, sign(KEY, digest(separator, receipt.struct_hash)))
+            signed = SignedReceipt(receipt, sign(key, digest(separator, receipt.struct_hash)))
             entry = make_entry(position, session)
             await self.book.append(replace(entry, receipt=receipt, signature=signed.signature))
             receipts.append(signed)
@@ -89,8 +97,8 @@ class Ledger:
             content=epoch.content,
         )
 
-    def register(self) -> None:
-        self._happens("MinerRegistered", 1, miner=MINER, signing_key=address_of(KEY.public_key))
+    def register(self, key: PrivateKey = KEY, block: int = 1) -> None:
+        self._happens("MinerRegistered", block, miner=MINER, signing_key=address_of(key.public_key))
 
     def listed_in(self, epoch: Epoch) -> dict[SessionId, int]:
         """The sessions that the epoch accounts for, each with its first position."""
@@ -177,6 +185,46 @@ async def test_propose__more_receipts_than_charged_with_another_head__is_tried_o
     ledger.charge(5, charge_of(part))
     epoch = await proposer.propose(1, 6, has_new_children=False)
     assert epoch is not None and ledger.listed_in(epoch) == {A: 0}
+
+
+async def test_propose__receipts_by_a_key_of_nobody_or_of_later__delay_their_session_alone(ledger: Ledger) -> None:
+    new_key = PrivateKey(b"\x23" * 32)
+    ledger.charge(2, charge_of(await ledger.answer(A, 0, [10, 20])))
+    ledger.charge(2, charge_of(await ledger.answer(B, 0, [7], new_key)))
+    proposer = ledger.proposer()
+
+    with capture_logs() as logs:
+        first = await proposer.propose(1, 4, has_new_children=False)
+    assert first is not None and ledger.listed_in(first) == {A: 0}
+    assert [log["reason"] for log in logs] == [
+        f"the receipt's signature is wrong: it is by 0x{address_of(new_key.public_key).hex()}, "
+        f"never a key of miner 0x{MINER.hex()}"
+    ]
+    ledger.history.head = 4
+    assert HubAudit(ledger.history, ledger.store).is_right(first)
+
+    ledger.seal(first)
+    ledger.register(new_key, 6)
+    restarted = ledger.proposer()
+    assert await restarted.propose(2, 5, has_new_children=False) is None
+    second = await ledger.proposer().propose(2, 6, has_new_children=False)
+    assert second is not None and ledger.listed_in(second) == {B: 0}
+
+
+async def test_audit__proposal_with_a_wrongly_signed_receipt__is_not_right(ledger: Ledger) -> None:
+    part = await ledger.answer(A, 0, [10, 20])
+    ledger.charge(2, charge_of(part))
+    epoch = await ledger.proposer().propose(1, 3, has_new_children=False)
+    assert epoch is not None
+    ledger.history.head = 3
+    audit = HubAudit(ledger.history, ledger.store)
+    assert audit.is_right(epoch)
+
+    forged = replace(part, receipts=(part.receipts[0], replace(part.receipts[1], signature=part.receipts[0].signature)))
+    content = parse_content(ledger.store.get(epoch.content))
+    stored = ledger.store.put(content_of(replace(content, sessions=(forged,))))
+    with pytest.raises(EpochWrong, match="position 1: the receipt's signature is wrong"):
+        audit.is_right(replace(epoch, content=stored))
 
 
 async def test_contents__of_sealed_epochs__say_what_is_accounted_for_and_where(ledger: Ledger) -> None:

@@ -28,12 +28,20 @@ from tristrata.protocol.checkpoint import (
     AddChild,
     AdoptSet,
     AdvanceSet,
+    AlreadyFinal,
     Attest,
     AttestChild,
     Attested,
+    ChainFrozen,
     CheckpointRefused,
     ChildAttested,
+    Convicted,
+    Finalize,
+    Finalized,
+    Frozen,
     Ledger,
+    LedgerChange,
+    LedgerEvent,
     Outbox,
     OutboxChange,
     OutboxEvent,
@@ -42,6 +50,7 @@ from tristrata.protocol.checkpoint import (
     Sealed,
     Send,
     SetAdopted,
+    Unfreeze,
     apply_to_ledger,
     apply_to_outbox,
     message_leaf,
@@ -71,6 +80,18 @@ def quorum(separator: bytes, struct_hash: bytes, signers: Sequence[int] = (0, 1)
 def attest(chain: ChainRef, epoch: int, root: bytes | None = None, signers: Sequence[int] = (0, 1)) -> Attest:
     checkpoint = Checkpoint(chain, epoch, root if root is not None else root_of(chain, epoch))
     return Attest(checkpoint, quorum(LEDGER_SEPARATOR, checkpoint.struct_hash, signers), bytes([epoch]) * 32)
+
+
+def finalize(chain: ChainRef, epoch: int, root: bytes | None = None) -> Finalize:
+    checkpoint = Checkpoint(chain, epoch, root if root is not None else root_of(chain, epoch))
+    return Finalize(checkpoint, bytes([epoch]) * 32)
+
+
+def after(*changes: LedgerChange) -> tuple[Ledger, list[LedgerEvent]]:
+    state, events = make_ledger(), list[LedgerEvent]()
+    for change in changes:
+        state, events = apply_to_ledger(state, change, NOW)
+    return state, events
 
 
 def attest_child(epoch: int, chain: ChainRef = L3, separator: bytes = OUTBOX_SEPARATOR) -> AttestChild:
@@ -104,8 +125,8 @@ def make_outbox(*changes: OutboxChange) -> tuple[Outbox, list[OutboxEvent]]:
 def test_attest__an_epoch__is_kept_and_in_the_super_root() -> None:
     state, events = apply_to_ledger(make_ledger(), attest(HUB, 4), NOW)
 
-    assert state.attested[HUB, 4].root == root_of(HUB, 4)
-    assert (state.attested[HUB, 4].lane, state.attested[HUB, 4].timestamp) == (Lane.ATTESTED, NOW)
+    assert state.recorded[HUB, 4].root == root_of(HUB, 4)
+    assert (state.recorded[HUB, 4].lane, state.recorded[HUB, 4].timestamp) == (Lane.ATTESTED, NOW)
     assert events == [Attested(Checkpoint(HUB, 4, root_of(HUB, 4)), 1, state.super_roots[0])]
     leaf = child_leaf(HUB, 4, root_of(HUB, 4), Lane.ATTESTED)
     assert root_from_proof(leaf, 2, state.tree.prove(2)) == state.super_roots[0]
@@ -118,7 +139,7 @@ def test_attest__an_older_epoch_late__is_kept_but_replaces_nothing() -> None:
     state, _ = apply_to_ledger(make_ledger(), attest(HUB, 4), NOW)
     later, events = apply_to_ledger(state, attest(HUB, 2), Timestamp(NOW))
 
-    assert later.attested[HUB, 2].root == root_of(HUB, 2)
+    assert later.recorded[HUB, 2].root == root_of(HUB, 2)
     assert later.tree.leaf(2) == state.tree.leaf(2)
     assert later.chains[HUB].latest == 4
     assert isinstance(events[0], Attested)
@@ -139,12 +160,20 @@ def test_attest__an_older_epoch_late__is_kept_but_replaces_nothing() -> None:
         (replace(attest(HUB, 5), checkpoint=Checkpoint(HUB, 6, root_of(HUB, 5))), NotValidator, "not a member"),
         (AddChain(HUB, L1), CheckpointRefused, "there already"),
         (PublishSet(SET), CheckpointRefused, "newer"),
+        (finalize(L3, 1), CheckpointRefused, "does not know"),
+        (finalize(HUB, 0), CheckpointRefused, "nothing was sealed"),
+        (finalize(HUB, 5, bytes(32)), CheckpointRefused, "nothing was sealed"),
+        (finalize(HUB, 2), AlreadyFinal, "for ever"),
+        (finalize(HUB, 2, b"\x77" * 32), AlreadyFinal, "for ever"),
+        (attest(HUB, 2), CheckpointRefused, "already, for ever"),
+        (attest(OTHER, 2), ChainFrozen, "frozen"),
+        (Unfreeze(HUB), CheckpointRefused, "not frozen"),
+        (Unfreeze(L3), CheckpointRefused, "not frozen"),
     ],
 )
-def test_ledger__breaks_a_rule__is_refused(
-    change: AddChain | PublishSet | Attest, error: type[Exception], rule: str
-) -> None:
-    state, _ = apply_to_ledger(make_ledger(), attest(HUB, 4), NOW)
+def test_ledger__breaks_a_rule__is_refused(change: LedgerChange, error: type[Exception], rule: str) -> None:
+    false_root = attest(OTHER, 1, b"\x66" * 32)
+    state, _ = after(attest(HUB, 4), finalize(HUB, 2), false_root, finalize(OTHER, 1))
 
     with pytest.raises(error, match=rule):
         apply_to_ledger(state, change, NOW)
@@ -169,13 +198,69 @@ def test_ledger__its_tree_full__takes_no_more_chains() -> None:
         apply_to_ledger(state, AddChain(L3, HUB), NOW)
 
 
-class AnyAttestations(RuleBasedStateMachine):
-    """Any epochs of any chains in any order: what is written stays, and the super root has the newest of each (P7)."""
+def test_finalize__attested_and_the_same__changes_the_lane() -> None:
+    state, events = after(attest(HUB, 4), finalize(HUB, 4))
+
+    assert state.recorded[HUB, 4].lane is Lane.FINAL
+    assert state.tree.leaf(2) == child_leaf(HUB, 4, root_of(HUB, 4), Lane.FINAL)
+    assert events == [Finalized(Checkpoint(HUB, 4, root_of(HUB, 4)), 2, state.tree.root)]
+    assert (state.convicted, state.chains[HUB].frozen) == ({}, False)
+
+
+def test_finalize__an_older_epoch__leaves_the_leaf() -> None:
+    state, _ = after(attest(HUB, 4), finalize(HUB, 3))
+
+    assert (state.chains[HUB].latest, state.chains[HUB].latest_final) == (4, 3)
+    assert state.tree.leaf(2) == child_leaf(HUB, 4, root_of(HUB, 4), Lane.ATTESTED)
+
+
+def test_finalize__contradicts_the_attested__convicts_freezes_and_falls_back() -> None:
+    false_root = b"\x66" * 32
+
+    state, events = after(finalize(HUB, 2), attest(HUB, 3, false_root), attest(HUB, 4), finalize(HUB, 3))
+
+    final = Checkpoint(HUB, 3, root_of(HUB, 3))
+    assert events == [Convicted(final, false_root), Frozen(HUB, True), Finalized(final, 4, state.tree.root)]
+    assert (state.recorded[HUB, 3].root, state.convicted) == (final.root, {(HUB, 3): false_root})
+    assert state.tree.leaf(2) == child_leaf(HUB, 3, final.root, Lane.FINAL)
+    assert (state.chains[HUB].latest, state.chains[HUB].frozen) == (3, True)
+
+
+def test_unfreeze__a_frozen_chain__is_attested_again() -> None:
+    frozen = (attest(HUB, 3, b"\x66" * 32), finalize(HUB, 3))
+
+    state, events = after(*frozen, Unfreeze(HUB))
+
+    assert events == [Frozen(HUB, False)]
+    state, _ = apply_to_ledger(state, attest(HUB, 4), NOW)
+    assert state.chains[HUB].latest == 4
+
+
+def test_finalize__before_any_set__needs_none() -> None:
+    state, _ = apply_to_ledger(Ledger(LEDGER_SEPARATOR), AddChain(HUB, L1), NOW)
+    state, _ = apply_to_ledger(state, finalize(HUB, 1), NOW)
+
+    assert state.tree.leaf(SET_INDEX) == bytes(32)
+
+
+class AnyRecords(RuleBasedStateMachine):
+    """Any records of any chains in any order (P7): what is written stays, but for what a final root convicts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.state = make_ledger()
-        self.written: dict[tuple[ChainRef, int], bytes] = {}
+        self.attested: dict[tuple[ChainRef, int], bytes] = {}
+        self.final: dict[tuple[ChainRef, int], bytes] = {}
+
+    def change(self, change: LedgerChange) -> bool:
+        before = self.state
+        try:
+            self.state, _ = apply_to_ledger(before, change, NOW)
+        except (CheckpointRefused, QuorumRefused):
+            assert self.state is before
+            return False
+        assert self.state.super_roots[: len(before.super_roots)] == before.super_roots
+        return True
 
     @rule(
         chain=st.sampled_from([HUB, OTHER, L3]),
@@ -184,31 +269,48 @@ class AnyAttestations(RuleBasedStateMachine):
         signers=st.sets(st.integers(0, 3)),
     )
     def attest(self, chain: ChainRef, epoch: int, other_root: bool, signers: set[int]) -> None:
-        before, change = self.state, attest(chain, epoch, b"\x66" * 32 if other_root else None, sorted(signers))
-        try:
-            self.state, _ = apply_to_ledger(before, change, NOW)
-        except (CheckpointRefused, QuorumRefused):
-            assert self.state is before
-            return
-        assert len(signers) >= 2
-        assert self.state.super_roots[:-1] == before.super_roots
-        assert (chain, epoch) not in self.written
-        self.written[chain, epoch] = change.checkpoint.root
+        frozen = chain in self.state.chains and self.state.chains[chain].frozen
+        change = attest(chain, epoch, b"\x66" * 32 if other_root else None, sorted(signers))
+        if self.change(change):
+            assert len(signers) >= 2
+            assert not frozen
+            assert (chain, epoch) not in self.attested
+            assert (chain, epoch) not in self.final
+            self.attested[chain, epoch] = change.checkpoint.root
+
+    @rule(chain=st.sampled_from([HUB, OTHER, L3]), epoch=st.integers(0, 5), other_root=st.booleans())
+    def finalize(self, chain: ChainRef, epoch: int, other_root: bool) -> None:
+        change = finalize(chain, epoch, b"\x66" * 32 if other_root else None)
+        if self.change(change):
+            assert (chain, epoch) not in self.final
+            self.final[chain, epoch] = change.checkpoint.root
+
+    @rule(chain=st.sampled_from([HUB, OTHER, L3]))
+    def unfreeze(self, chain: ChainRef) -> None:
+        self.change(Unfreeze(chain))
 
     @invariant()
     def holds_what_was_written(self) -> None:
-        assert {key: entry.root for key, entry in self.state.attested.items()} == self.written
-        tree = self.state.tree
-        for chain, known in self.state.chains.items():
-            epochs = [epoch for written, epoch in self.written if written == chain]
-            newest = max(epochs, default=0)
-            assert known.latest == newest
-            leaf = child_leaf(chain, newest, self.written[chain, newest], Lane.ATTESTED) if newest else bytes(32)
-            assert tree.leaf(known.index) == leaf
-        assert not self.written or self.state.super_roots[-1] == tree.root
+        state = self.state
+        assert {key: entry.root for key, entry in state.recorded.items()} == self.attested | self.final
+        assert {key for key, entry in state.recorded.items() if entry.lane is Lane.FINAL} == set(self.final)
+        contradicted = {key: root for key, root in self.attested.items() if self.final.get(key, root) != root}
+        assert state.convicted == contradicted
+        for chain, known in state.chains.items():
+            finals = [epoch for written, epoch in self.final if written == chain]
+            assert known.latest_final == max(finals, default=0)
+            shown = state.recorded.get((chain, known.latest))
+            assert state.tree.leaf(known.index) == (
+                child_leaf(chain, known.latest, shown.root, shown.lane) if shown else bytes(32)
+            )
+            assert not known.frozen or known.latest == known.latest_final
+            if not any(convicted == chain for convicted, _ in contradicted):
+                attested = [epoch for written, epoch in self.attested if written == chain]
+                assert known.latest == max(finals + attested, default=0)
+        assert not state.recorded or state.super_roots[-1] == state.tree.root
 
 
-TestAnyAttestations = AnyAttestations.TestCase
+TestAnyRecords = AnyRecords.TestCase
 
 
 def test_seal__an_epoch__has_the_root_of_all_its_parts() -> None:

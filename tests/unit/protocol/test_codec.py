@@ -39,6 +39,15 @@ def test_order__any__round_trips_through_json(order: OpenSession) -> None:
     assert codec.order_from_json(codec.decode(codec.encode(codec.order_to_json(order)))) == order
 
 
+@given(strategies.open_sessions, st.none() | st.integers() | st.text() | st.lists(st.booleans()))
+def test_order_from_json__managed_is_not_a_truth_value__is_refused(order: OpenSession, value: Any) -> None:
+    document = codec.order_to_json(order)
+    document["terms"]["managed"] = value
+
+    with pytest.raises(InvalidValue, match=r"order\.terms\.managed must be true or false"):
+        codec.order_from_json(document)
+
+
 @given(strategies.receipts, st.data())
 def test_receipt_from_json__a_field_of_any_json__is_the_same_or_named(receipt: Receipt, data: st.DataObject) -> None:
     document = codec.receipt_to_json(receipt)

@@ -22,19 +22,21 @@ from tristrata.protocol.epoch import (
     SessionReceipts,
     SignedReceipt,
     build_epoch,
+    check_receipts,
     child_leaf,
     content_of,
     epoch_root,
     parse_content,
-    payouts_of,
+    payouts_after,
     progress_after,
 )
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, ChainRef, SessionId, chain_ref, eip155
 from tristrata.protocol.incremental_tree import IncrementalTree
+from tristrata.protocol.payouts import Payouts
 from tristrata.protocol.signing import Domain, address_of, digest, sign
-from tristrata.protocol.standard_tree import leaf_hash, payout_leaf, receipt_leaf, root_from_proof
+from tristrata.protocol.standard_tree import leaf_hash, receipt_leaf, root_from_proof
 from tristrata.protocol.units import Amount
 from tristrata.protocol.voucher import Split
 
@@ -73,10 +75,9 @@ def build(
     charged: list[ChargedSession],
     receipts: list[SessionReceipts],
     before: Mapping[SessionId, SessionProgress] | None = None,
-    keys: Mapping[Address, frozenset[Address]] = KEYS,
 ) -> EpochResult:
     by_session = {charge.session: charge for charge in charged}
-    return build_epoch(HUB, 1, 9, before or {}, by_session, receipts, keys, SEPARATOR)
+    return build_epoch(HUB, 1, 9, before or {}, by_session, receipts)
 
 
 prices = st.lists(st.integers(0, 10**6), min_size=1, max_size=6)
@@ -96,10 +97,11 @@ def test_build__two_epochs__equal_the_charges_and_prove_every_leaf(
         for position, each in enumerate(part.receipts, part.first):
             leaf = leaf_hash(receipt_leaf(part.session, position, each.receipt.struct_hash))
             assert root_from_proof(leaf, two.prove_receipt(part.session, position)) == two.receipts_root
-    for payee, cumulative in two.payouts.items():
-        leaf = leaf_hash(payout_leaf(payee, cumulative))
-        assert root_from_proof(leaf, two.prove_payout(payee)) == two.payouts_root
-    assert sum(two.payouts.values()) == sum(first) + sum(second) + sum(other)
+    for payee in two.payouts.cumulative:
+        leaf = leaf_hash(two.payouts.leaf(payee).encoded)
+        assert root_from_proof(leaf, two.payouts.prove(payee)) == two.payouts_root
+    assert two.payouts_root == Payouts({A: charge_of(early, late).splits, B: charge_of(others).splits}).root
+    assert sum(two.payouts.cumulative.values()) == sum(first) + sum(second) + sum(other)
     assert two.after[A].total == sum(first) + sum(second)
     assert two.after[A].tree.root == charge_of(early, late).head
 
@@ -117,7 +119,7 @@ def test_build__nothing_new__repeats_the_payouts_without_receipts() -> None:
 def test_build__nothing_at_all__has_empty_roots() -> None:
     result = build([], [])
 
-    assert (result.receipts_root, result.payouts_root, result.payouts) == (bytes(32), bytes(32), {})
+    assert (result.receipts_root, result.payouts_root, result.payouts.cumulative) == (bytes(32), bytes(32), {})
 
 
 def test_build__payees_with_nothing__are_left_out_and_others_summed() -> None:
@@ -125,14 +127,8 @@ def test_build__payees_with_nothing__are_left_out_and_others_summed() -> None:
 
     result = build([charge_of(a), charge_of(b)], [a, b])
 
-    assert result.payouts == {MINER: 9 + 18, ROUTER: 2}
-    assert build([charge_of(a)], [a]).payouts == {MINER: 9}
-
-
-def test_build__receipt_by_an_earlier_key__counts() -> None:
-    part = SessionReceipts(A, 0, (signed(A, 0, key=OLD_KEY),))
-
-    assert build([charge_of(part)], [part]).spans[A].count == 1
+    assert result.payouts.cumulative == {MINER: 9 + 18, ROUTER: 2}
+    assert build([charge_of(a)], [a]).payouts.cumulative == {MINER: 9}
 
 
 PART = receipts_of(A, 0, [10, 20, 30])
@@ -156,9 +152,6 @@ MALFORMED = replace(PART, receipts=(*PART.receipts[:2], replace(PART.receipts[2]
         (replace(CHARGE, head=b"\1" * 32), [PART], None, "lead to head"),
         (replace(CHARGE, cumulative=Amount(61)), [PART], None, "prices sum to 60; 61 is charged"),
         (CHARGE, [FOREIGN], 2, "the receipt is of session"),
-        (CHARGE, [FORGED], 1, "signature is wrong"),
-        (CHARGE, [SWAPPED_SIGNATURES], 1, "signature is wrong"),
-        (CHARGE, [MALFORMED], 2, "signature is wrong"),
         (CHARGE, [replace(PART, receipts=PART.receipts[::-1])], None, "lead to head"),
         (CHARGE, [replace(PART, receipts=(*PART.receipts[:2], PART.receipts[1]))], None, "sum to 50"),
     ],
@@ -172,17 +165,52 @@ def test_build__receipts_do_not_account_for_the_charge__says_where(
     assert (caught.value.session, caught.value.position) == (A, position)
 
 
-def test_build__key_of_nobody_or_of_another_miner__is_wrong() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("part", "position"), [(FORGED, 1), (SWAPPED_SIGNATURES, 1), (MALFORMED, 2)])
+def test_check__a_wrong_signature__says_where(part: SessionReceipts, position: int, threads: int) -> None:
+    other = receipts_of(B, 4, [1, 2])
+    right = SessionReceipts(A, 0, (*PART.receipts[:2], signed(A, 2, 30, OLD_KEY)))
+
+    check_receipts([right, other], KEYS, SEPARATOR, threads=threads)
+    with pytest.raises(EpochWrong, match="signature is wrong") as caught:
+        check_receipts([part, other], KEYS, SEPARATOR, threads=threads)
+    assert (caught.value.session, caught.value.position) == (A, position)
+
+
+def test_check__many_wrong_ones_in_many_pieces__names_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tristrata.protocol.epoch._CHECKED_AT_ONCE", 2)
+    parts = [receipts_of(A, 7, [1] * 9), receipts_of(B, 0, [1] * 9)]
+    check_receipts(parts, KEYS, SEPARATOR, threads=4)
+    for index, wrong in ((1, 8), (1, 3), (0, 6), (0, 5)):
+        receipts = list(parts[index].receipts)
+        receipts[wrong] = replace(receipts[wrong], signature=receipts[wrong - 1].signature)
+        parts[index] = replace(parts[index], receipts=tuple(receipts))
+
+        with pytest.raises(EpochWrong) as caught:
+            check_receipts(parts, KEYS, SEPARATOR, threads=4)
+        part = parts[index]
+        assert (caught.value.session, caught.value.position) == (part.session, part.first + wrong)
+
+
+def test_check__key_of_nobody_or_of_another_miner__is_wrong() -> None:
     for keys in ({}, {ROUTER: KEYS[MINER]}, {MINER: frozenset[Address]()}):
         with pytest.raises(EpochWrong, match="never a key of miner"):
-            build([CHARGE], [PART], keys=keys)
+            check_receipts([PART], keys, SEPARATOR)
 
 
-def test_build__receipts_signed_for_another_settlement__are_wrong() -> None:
+def test_check__receipts_signed_for_another_settlement__are_wrong() -> None:
     elsewhere = replace(SETTLEMENT, contract=Address(b"\x5f" * 20)).separator
 
     with pytest.raises(EpochWrong, match="signature is wrong"):
-        build_epoch(HUB, 1, 9, {}, {A: CHARGE}, [PART], KEYS, elsewhere)
+        check_receipts([PART], KEYS, elsewhere)
+
+
+def test_check__nothing__is_right() -> None:
+    check_receipts([], {}, SEPARATOR)
+
+
+def test_build__wrong_signatures__are_for_others_to_check() -> None:
+    assert build([CHARGE], [FORGED]).spans[A].count == 3
 
 
 def test_build__sessions_out_of_order_or_twice_or_not_charged__are_wrong() -> None:
@@ -212,7 +240,7 @@ NONSENSE = ChargedSession(B, 7, Amount(50), b"\x66" * 32, (Split(Address(b"\x77"
 def test_build__charge_without_receipts__is_left_out() -> None:
     result = build([CHARGE, NONSENSE], [PART])
 
-    assert result.payouts == {MINER: 54, ROUTER: 6}
+    assert result.payouts.cumulative == {MINER: 54, ROUTER: 6}
     assert (set(result.spans), set(result.after)) == ({A}, {A})
     assert build([NONSENSE], []).payouts_root == bytes(32)
 
@@ -241,7 +269,7 @@ def test_build__session_left_out_whose_receipts_come_later__is_accounted_for_the
 
     three = build([charge_of(PART, late)], [late], two.after)
 
-    assert sum(three.payouts.values()) == 70
+    assert sum(three.payouts.cumulative.values()) == 70
     assert three.spans[A].first == 3
 
 
@@ -312,22 +340,21 @@ def test_build__any_charges_and_any_of_them_accounted_for__payouts_only_grow_and
 
         result = build(charged, parts, after)
 
-        assert all(result.payouts[payee] >= before for payee, before in payouts.items())
-        everything = payouts_of(charge.splits for charge in charged)
-        assert all(everything[payee] >= found for payee, found in result.payouts.items())
-        assert result.payouts == payouts_of(charge.splits for charge in accounted.values())
-        after, payouts = result.after, result.payouts
+        found = result.payouts.cumulative
+        assert all(found[payee] >= before for payee, before in payouts.items())
+        everything = Payouts({charge.session: charge.splits for charge in charged}).cumulative
+        assert all(everything[payee] >= amount for payee, amount in found.items())
+        assert result.payouts_root == Payouts({each: charge.splits for each, charge in accounted.items()}).root
+        assert result.payouts_root == payouts_after(result.after).root
+        after, payouts = result.after, found
 
 
-@given(st.sampled_from(["session", "position", "payee"]))
-def test_prove__what_the_epoch_does_not_have__is_named(what: str) -> None:
+@pytest.mark.parametrize(("session", "position"), [(B, 0), (A, 3), (A, -1)])
+def test_prove_receipt__that_the_epoch_does_not_have__is_named(session: SessionId, position: int) -> None:
     result = build([CHARGE], [PART])
 
-    with pytest.raises(InvalidValue, match="epoch 1"):
-        if what == "payee":
-            result.prove_payout(Address(b"\x77" * 20))
-        else:
-            result.prove_receipt(*((B, 0) if what == "session" else (A, 3)))
+    with pytest.raises(InvalidValue, match=f"epoch 1 has no receipt at position {position}"):
+        result.prove_receipt(session, position)
 
 
 @given(strategies.words, strategies.uint64, st.lists(strategies.words, min_size=4, max_size=4))

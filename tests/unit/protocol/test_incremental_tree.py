@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.unit.protocol import strategies
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.hashing import keccak
-from tristrata.protocol.incremental_tree import DEPTH, ZEROS, IncrementalTree, prove, root_from_proof
+from tristrata.protocol.incremental_tree import CAPACITY, DEPTH, ZEROS, IncrementalTree, prove, root_from_proof
 
 
 def plain_root(leaves: list[bytes]) -> bytes:
@@ -57,3 +57,23 @@ def test_prove__no_such_leaf__names_the_index() -> None:
 def test_root_from_proof__short__is_refused() -> None:
     with pytest.raises(InvalidValue, match="31 elements"):
         root_from_proof(bytes(32), 0, (bytes(32),) * 31)
+
+
+@given(st.lists(st.lists(strategies.words, max_size=20), max_size=6))
+def test_extend__any_leaves_in_any_parts__is_as_if_appended_one_by_one(parts: list[list[bytes]]) -> None:
+    extended, one_by_one = IncrementalTree(), IncrementalTree()
+    for part in parts:
+        extended = extended.extend(part)
+        for leaf in part:
+            one_by_one = one_by_one.append(leaf)
+
+    assert extended == one_by_one
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_extend__more_leaves_than_fit__is_refused(room: int) -> None:
+    tree = IncrementalTree(CAPACITY - 1 - room, (bytes(32),) * DEPTH)
+
+    assert tree.extend([bytes(32)] * room).count == CAPACITY - 1
+    with pytest.raises(InvalidValue, match=f"{room + 1} do not fit"):
+        tree.extend([bytes(32)] * (room + 1))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.unit.protocol import strategies
-from tests.unit.protocol.test_epoch import HUB, KEY, KEYS, SETTLEMENT, A, charge_of, receipts_of
+from tests.unit.protocol.test_epoch import HUB, KEY, SETTLEMENT, A, charge_of, receipts_of
 from tristrata.protocol import codec
 from tristrata.protocol.epoch import EpochResult, Lane, SessionReceipts, SignedReceipt, build_epoch, child_leaf
 from tristrata.protocol.errors import InvalidValue
@@ -67,7 +67,7 @@ def hub_proof(position: int = 2, domain: Domain = SETTLEMENT, *, under_hub: bool
         for each in part.receipts
     )
     part = SessionReceipts(A, 0, receipts)
-    built = build_epoch(domain.chain, 7, 9, {}, {A: charge_of(part)}, [part], KEYS, domain.separator)
+    built = build_epoch(domain.chain, 7, 9, {}, {A: charge_of(part)}, [part])
     sealed = seal(domain.ref, 7, built)
     parent = under(chain_ref(HUB), 12, sealed) if under_hub else None
     path = make_path(position, built.prove_receipt(A, position), sealed, parent, L1, LEDGER)

@@ -15,6 +15,16 @@ from tests.unit.protocol import strategies
 from tristrata.protocol.errors import InvalidSignature
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, chain_ref, eip155
+from tristrata.protocol.orders import (
+    CLAIM_TO_TYPE,
+    REPLACE_KEY_TYPE,
+    REQUEST_CLOSE_TYPE,
+    TOP_UP_TYPE,
+    ClaimTo,
+    ReplaceKey,
+    RequestClose,
+    TopUp,
+)
 from tristrata.protocol.receipt import RECEIPT_TYPE, Receipt
 from tristrata.protocol.signing import (
     DOMAIN_NAME,
@@ -64,7 +74,7 @@ def plain(value: object) -> object:
     """A struct's fields as `eth_account` takes them."""
     if hasattr(value, "__struct_fields__"):
         return {name: plain(field) for name, field in asdict(value).items()}
-    return int(value) if isinstance(value, int) else value
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def reference_digest(type_string: str, struct: object, domain: Domain) -> bytes:
@@ -117,6 +127,36 @@ def test_digest__any_voucher__equals_eth_account(voucher: Voucher, domain: Domai
 @given(strategies.open_sessions, domains)
 def test_digest__any_session_order__equals_eth_account(order: OpenSession, domain: Domain) -> None:
     assert digest(domain.separator, order.struct_hash) == reference_digest(OPEN_SESSION_TYPE, order, domain)
+
+
+@given(
+    st.builds(
+        TopUp,
+        session=strategies.words,
+        payer=strategies.addresses,
+        amount=strategies.amounts,
+        salt=strategies.words,
+        deadline=strategies.uint64,
+    ),
+    domains,
+)
+def test_digest__any_top_up__equals_eth_account(order: TopUp, domain: Domain) -> None:
+    assert digest(domain.separator, order.struct_hash) == reference_digest(TOP_UP_TYPE, order, domain)
+
+
+@given(st.builds(RequestClose, strategies.words, strategies.addresses, strategies.uint64), domains)
+def test_digest__any_close_request__equals_eth_account(order: RequestClose, domain: Domain) -> None:
+    assert digest(domain.separator, order.struct_hash) == reference_digest(REQUEST_CLOSE_TYPE, order, domain)
+
+
+@given(st.builds(ReplaceKey, strategies.words, strategies.addresses, strategies.addresses, strategies.uint64), domains)
+def test_digest__any_key_replacement__equals_eth_account(order: ReplaceKey, domain: Domain) -> None:
+    assert digest(domain.separator, order.struct_hash) == reference_digest(REPLACE_KEY_TYPE, order, domain)
+
+
+@given(st.builds(ClaimTo, strategies.addresses, strategies.addresses, strategies.amounts, strategies.uint64), domains)
+def test_digest__any_claim_to__equals_eth_account(order: ClaimTo, domain: Domain) -> None:
+    assert digest(domain.separator, order.struct_hash) == reference_digest(CLAIM_TO_TYPE, order, domain)
 
 
 @given(st.builds(Registration, strategies.addresses, strategies.roles, strategies.uint64), domains)

@@ -8,7 +8,15 @@ from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address
 from tristrata.protocol.units import Amount
-from tristrata.protocol.voucher import Split, check_splits, covers, make_splits, parse_splits, splits_hash
+from tristrata.protocol.voucher import (
+    Split,
+    charge_tail,
+    check_splits,
+    covers,
+    make_splits,
+    parse_splits,
+    splits_hash,
+)
 
 
 @given(strategies.earnings)
@@ -23,11 +31,19 @@ def test_parse_splits__packed__round_trips(earned: dict[Address, Amount]) -> Non
     splits = make_splits(earned)
 
     assert parse_splits([split.packed for split in splits]) == splits
-    assert {split.payee: split.amount for split in splits} == earned
+    assert {split.payee: split.amount for split in splits} == {payee: part for payee, part in earned.items() if part}
 
 
-def test_splits_hash__none__is_zero() -> None:
-    assert splits_hash(()) == bytes(32)
+def test_splits_hash__none__is_that_of_the_empty_list() -> None:
+    assert splits_hash(()) == keccak(encode(["uint256[]"], [[]]))
+
+
+@given(st.integers(0, 2**40), strategies.earnings)
+def test_charge_tail__any__is_the_end_of_the_abi_encodings_hash(count: int, earned: dict[Address, Amount]) -> None:
+    splits = make_splits(earned)
+    encoded = encode(["uint256", "uint256[]"], [count, [split.packed for split in splits]])
+
+    assert charge_tail(count, splits) == int.from_bytes(keccak(encoded)[-20:], "big")
 
 
 A, B = Address(b"\1" * 20), Address(b"\2" * 20)
@@ -36,8 +52,9 @@ A, B = Address(b"\1" * 20), Address(b"\2" * 20)
 @pytest.mark.parametrize(
     ("splits", "total", "rule"),
     [
-        ((), 0, "1 to 32"),
-        (tuple(Split(Address(bytes([i]) * 20), Amount(1)) for i in range(1, 34)), 33, "1 to 32"),
+        ((), 1, "sum to 0"),
+        (tuple(Split(Address(bytes([i]) * 20), Amount(1)) for i in range(1, 34)), 33, "at most 32"),
+        ((Split(A, Amount(0)),), 0, "between 1 and"),
         ((Split(B, Amount(1)), Split(A, Amount(1))), 2, "sorted"),
         ((Split(A, Amount(1)), Split(A, Amount(1))), 2, "sorted"),
         ((Split(Address(bytes(20)), Amount(1)),), 1, "other than zero"),
@@ -50,6 +67,15 @@ def test_check_splits__breaks_a_rule__names_it(splits: tuple[Split, ...], total:
         check_splits(splits, Amount(total))
 
 
+@given(strategies.earnings, strategies.addresses)
+def test_make_splits__any_earnings__are_sorted_without_zeros(earned: dict[Address, Amount], zero: Address) -> None:
+    splits = make_splits({**earned, zero: Amount(0)})
+
+    assert list(splits) == sorted(splits)
+    assert all(split.amount for split in splits)
+    assert zero not in {split.payee for split in splits}
+
+
 @given(strategies.earnings, st.data())
 def test_covers__someone_has_less__is_false(earned: dict[Address, Amount], data: st.DataObject) -> None:
     payee = data.draw(st.sampled_from(sorted(earned)))
@@ -58,4 +84,4 @@ def test_covers__someone_has_less__is_false(earned: dict[Address, Amount], data:
 
     assert covers(older, newer)
     assert not covers(newer, older)
-    assert not covers(tuple(split for split in older if split.payee != payee), newer)
+    assert not covers(tuple(split for split in older if split.payee != payee), older)

@@ -40,6 +40,7 @@ def make_terms(exposure_cap: int = 1_000) -> Terms:
     return Terms(
         session_key=Address(b"\xaa" * 20),
         router=ROUTER,
+        managed=False,
         model_id=b"\x02" * 32,
         assurance=Assurance.NONE,
         replicas=1,
@@ -141,7 +142,21 @@ def test_acknowledge__any_price__is_split_without_a_cent_lost(price: int) -> Non
     book, [due] = apply(book, Acknowledge(make_receipt(b"a", price)))
 
     share = share_of(Amount(price), book.terms.router_bps)
-    assert sorted(due.splits) == sorted([Split(ROUTER, share), Split(MINERS[0], Amount(price - share))])
+    expected = [Split(ROUTER, share), Split(MINERS[0], Amount(price - share))]
+    assert sorted(due.splits) == sorted(split for split in expected if split.amount)
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=30))
+def test_acknowledge__many_cheap_answers__the_router_has_its_share_of_the_whole(prices: list[int]) -> None:
+    book = make_book(deposit=10**10, exposure_cap=10**10)
+
+    for number, price in enumerate(prices):
+        before = dict(book.earned)
+        book, _ = apply(book, Reserve(bytes([number]), Amount(price)))
+        book, _ = apply(book, Acknowledge(make_receipt(bytes([number]), price)))
+        assert all(book.earned[payee] >= amount for payee, amount in before.items())
+
+    assert book.earned[ROUTER] == share_of(Amount(sum(prices)), book.terms.router_bps)
 
 
 @dataclass
