@@ -138,17 +138,23 @@ def _ask(url: str, named: "CheckpointId") -> "tuple[bytes, Lane]":
     from tristrata.protocol.ids import evm_chain_id, show
 
     data = keccak(b"checkpoint(bytes32,uint64)")[:4] + named.chain_ref + word(named.epoch)
-    served, answer = _batch(
+    (served, no_chain), (answer, refused) = _batch(
         url,
         ("eth_chainId", []),
         ("eth_call", [{"to": show(named.ledger), "data": show(data)}, "finalized"]),
     )
     try:
-        chain_id, output = int(served, 16), bytes.fromhex(answer.removeprefix("0x"))
+        chain_id = -1 if no_chain else int(served, 16)
+        output = b"" if refused else bytes.fromhex(answer.removeprefix("0x"))
     except (ValueError, TypeError, AttributeError) as error:
         raise NotChecked(f"{url} answers what is not hexadecimal: {error}") from error
+    if no_chain:
+        raise NotChecked(f"{url} refused: {no_chain}")
+    # Before what the contract says: on another chain another contract may stand at the ledger's address.
     if chain_id != evm_chain_id(named.chain):
         raise NotChecked(f"{url} serves chain {chain_id}; the receipt needs {named.chain}", remedy="give its --rpc URL")
+    if refused:
+        raise NotChecked(f"{url} refused: {refused}")
     if len(output) != _CHECKPOINT_WORDS * WORD_BYTES:
         raise NotChecked(f"there is no CheckpointLedger at {show(named.ledger)} on {named.chain}")
     lane = int.from_bytes(output[WORD_BYTES : 2 * WORD_BYTES], "big")
@@ -157,8 +163,8 @@ def _ask(url: str, named: "CheckpointId") -> "tuple[bytes, Lane]":
     return output[:WORD_BYTES], Lane(lane)
 
 
-def _batch(url: str, *calls: tuple[str, list[Any]]) -> list[Any]:
-    """The results of JSON-RPC calls, in one HTTP request. Raises `NotChecked`."""
+def _batch(url: str, *calls: tuple[str, list[Any]]) -> list[tuple[Any, str]]:
+    """The results of JSON-RPC calls, in one HTTP request, each with why it was refused. Raises `NotChecked`."""
     import msgspec
 
     requests = [
@@ -168,13 +174,11 @@ def _batch(url: str, *calls: tuple[str, list[Any]]) -> list[Any]:
     body = _post(url, msgspec.json.encode(requests))
     try:
         answers = {answer["id"]: answer for answer in msgspec.json.decode(body)}
-        refused = [answer["error"]["message"] for answer in answers.values() if "error" in answer]
-        results = [answers[number].get("result") for number in range(len(calls))]
+        found = [answers[number] for number in range(len(calls))]
+        refused = [answer["error"]["message"] if "error" in answer else "" for answer in found]
+        return [(answer.get("result"), why) for answer, why in zip(found, refused, strict=True)]
     except (msgspec.DecodeError, TypeError, KeyError, AttributeError) as error:
         raise NotChecked(f"{url} does not speak JSON-RPC in batches: {error!r}", remedy="give another --rpc") from error
-    if refused:
-        raise NotChecked(f"{url} refused: {refused[0]}")
-    return results
 
 
 def _post(url: str, body: bytes) -> bytes:
