@@ -15,7 +15,6 @@ from tests.contracts.conftest import (
     REF,
     THREE,
     TWO,
-    VALIDITY,
     Validators,
     account,
     contract,
@@ -32,6 +31,7 @@ from tristrata.protocol.signing import Domain
 
 HUB, OTHER = chain_ref(eip155(8453)), chain_ref(eip155(42161))
 ROOT, ROOT_2 = b"\x77" * 32, b"\x88" * 32
+OUTBOX, SETTLEMENT = b"\x0b" * 32, b"\x05" * 32
 
 
 class Ledger:
@@ -39,15 +39,23 @@ class Ledger:
 
     def __init__(self, validators: Validators) -> None:
         self.validators = validators
-        self.owner = boa.env.generate_address("ledger owner")
+        self.owner, self.bridge = validators.owner, validators.bridge
+        self.contract = validators.ledger
         with boa.env.prank(self.owner):
-            self.contract = contract("security/CheckpointLedger.vy", REF, validators.set.address)
-            assert [self.contract.add_chain(HUB, REF), self.contract.add_chain(OTHER, HUB)] == [2, 3]
+            assert self.contract.add_chain(HUB, REF, OUTBOX, SETTLEMENT) == 2
+            assert self.contract.add_chain(OTHER, HUB, bytes(32), bytes(32)) == 3
+        validators.change(self.contract, "set_hub", self.bridge)
         self.tree = IndexedTree()
 
     def attest(self, chain: bytes, epoch: int, root: bytes = ROOT, signers: tuple[str, ...] = QUORUM) -> None:
         signatures = sign_all(domain_of(self.contract), Checkpoint(ChainRef(chain), epoch, root), signers)
         self.contract.attest(chain, epoch, root, signatures, sender=account("anyone"))
+
+    def add(self, chain: bytes) -> int:
+        return int(self.contract.add_chain(chain, REF, bytes(32), bytes(32), sender=self.owner))
+
+    def finalize(self, chain: bytes, epoch: int, root: bytes = ROOT) -> None:
+        self.contract.finalize(chain, epoch, root, sender=self.bridge)
 
     def expect(self, *leaves: tuple[int, bytes]) -> bytes:
         """The super root, once these leaves and those of set and randomness are put in."""
@@ -57,36 +65,42 @@ class Ledger:
             self.tree = self.tree.update(index, leaf)
         return self.tree.root
 
+    def shows(self, *leaves: tuple[int, bytes]) -> bool:
+        """Whether the newest super root is over these leaves, and those before."""
+        newest: bytes = self.contract.super_root(self.contract.super_number())
+        return newest == self.expect(*leaves)
+
 
 @pytest.fixture
 def ledger(published: Validators) -> Ledger:
     return Ledger(published)
 
 
-def leaf(chain: bytes, epoch: int, root: bytes) -> bytes:
-    return child_leaf(ChainRef(chain), epoch, root, Lane.ATTESTED)
+def leaf(chain: bytes, epoch: int, root: bytes, lane: Lane = Lane.ATTESTED) -> bytes:
+    return child_leaf(ChainRef(chain), epoch, root, lane)
 
 
 def test_add_chain__by_the_owner__takes_the_next_index(ledger: Ledger) -> None:
-    assert tuple(ledger.contract.chain(HUB)) == (2, 0)
-    assert tuple(ledger.contract.chain(OTHER)) == (3, 0)
-    assert tuple(ledger.contract.chain(REF)) == (0, 0)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 0, 0)
+    assert tuple(ledger.contract.chain(OTHER)) == (3, 0, 0)
+    assert tuple(ledger.contract.chain(REF)) == (0, 0, 0)
     assert ledger.contract.parent_of(OTHER) == HUB
+    assert (ledger.contract.outbox_separator_of(HUB), ledger.contract.settlement_of(HUB)) == (OUTBOX, SETTLEMENT)
 
 
 def test_add_chain__twice_or_by_a_stranger__is_refused(ledger: Ledger) -> None:
     with reverts("CheckpointLedger", "ChainExists", HUB):
-        ledger.contract.add_chain(HUB, REF, sender=ledger.owner)
-    with pytest.raises(boa.BoaError, match="ownable: caller is not the owner"):
-        ledger.contract.add_chain(b"\x01" * 32, REF, sender=account("stranger"))
+        ledger.contract.add_chain(HUB, REF, OUTBOX, SETTLEMENT, sender=ledger.owner)
+    with reverts("CheckpointLedger", "NotOwner", account("stranger").lower()):
+        ledger.contract.add_chain(b"\x01" * 32, REF, OUTBOX, SETTLEMENT, sender=account("stranger"))
 
 
 def test_add_chain__a_255th__is_refused(ledger: Ledger) -> None:
     for number in range(252):
-        assert ledger.contract.add_chain(keccak(bytes([number])), REF, sender=ledger.owner) == 4 + number
+        assert ledger.add(keccak(bytes([number]))) == 4 + number
 
     with reverts("CheckpointLedger", "TreeFull", 256):
-        ledger.contract.add_chain(b"\x01" * 32, REF, sender=ledger.owner)
+        ledger.add(b"\x01" * 32)
     last = keccak(bytes([251]))
     ledger.attest(last, 1)
     assert ledger.contract.super_root(1) == ledger.expect((255, leaf(last, 1, ROOT)))
@@ -109,7 +123,7 @@ def test_attest__signed_by_a_quorum__is_on_record_and_in_a_new_super_root(ledger
     attested, super_root = ledger.contract.get_logs()
     assert tuple(ledger.contract.checkpoint(HUB, 1)) == (ROOT, Lane.ATTESTED, boa.env.timestamp)
     assert tuple(ledger.contract.checkpoint(HUB, 2)) == (bytes(32), Lane.NONE, 0)
-    assert tuple(ledger.contract.chain(HUB)) == (2, 1)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 1, 0)
     expected = ledger.expect((2, leaf(HUB, 1, ROOT)))
     assert ledger.contract.super_number() == 1
     assert ledger.contract.super_root(1) == expected
@@ -136,7 +150,7 @@ def test_attest__an_older_epoch_late__is_on_record_but_not_in_the_leaf(ledger: L
     ledger.attest(HUB, 3, ROOT_2)
 
     assert tuple(ledger.contract.checkpoint(HUB, 3)) == (ROOT_2, Lane.ATTESTED, boa.env.timestamp)
-    assert tuple(ledger.contract.chain(HUB)) == (2, 5)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 5, 0)
     assert ledger.contract.super_number() == 2
     assert ledger.contract.super_root(2) == ledger.expect((2, leaf(HUB, 5, ROOT)))
 
@@ -144,6 +158,7 @@ def test_attest__an_older_epoch_late__is_on_record_but_not_in_the_leaf(ledger: L
 def test_attest__after_a_new_set__has_it_in_the_super_root(ledger: Ledger) -> None:
     ledger.attest(HUB, 1)
     ledger.validators.register("validator four", 100)
+    ledger.validators.activate()
     ledger.validators.publish(ONE, TWO, THREE, "validator four")
 
     with reverts("ValidatorSet", "NoQuorum", 100, 200):
@@ -171,14 +186,159 @@ def test_attest__unknown_chain_zero_root_or_epoch__is_refused(ledger: Ledger) ->
         ledger.attest(HUB, 0)
 
 
+def test_attest__paused__is_refused_and_finalize_goes_on(ledger: Ledger) -> None:
+    ledger.contract.pause(True, sender=ledger.owner)
+
+    with reverts("CheckpointLedger", "ContractPaused", ledger.contract.address.lower()):
+        ledger.attest(HUB, 1)
+    ledger.finalize(HUB, 1)
+    ledger.contract.pause(False, sender=ledger.owner)
+    ledger.attest(HUB, 2)
+
+
+def test_finalize__nothing_known__is_final_and_in_a_new_super_root(ledger: Ledger) -> None:
+    boa.env.evm.patch.prevrandao = b"\x99" * 32
+
+    ledger.finalize(HUB, 4)
+
+    finalized, super_root = ledger.contract.get_logs()
+    assert tuple(ledger.contract.checkpoint(HUB, 4)) == (ROOT, Lane.FINAL, boa.env.timestamp)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 4, 4)
+    expected = ledger.expect((2, leaf(HUB, 4, ROOT, Lane.FINAL)))
+    assert (finalized.chain, finalized.epoch, finalized.root, finalized.super_number) == (HUB, 4, ROOT, 1)
+    assert (super_root.number, super_root.root) == (1, expected)
+    assert ledger.contract.super_root(1) == expected
+
+
+def test_finalize__before_any_set__needs_none(validators: Validators) -> None:
+    ledger = Ledger(validators)
+
+    ledger.finalize(HUB, 1)
+
+    tree = IndexedTree().update(1, bytes(boa.env.evm.patch.prevrandao))
+    assert ledger.contract.super_root(1) == tree.update(2, leaf(HUB, 1, ROOT, Lane.FINAL)).root
+
+
+def test_finalize__attested_and_the_same__changes_lane_time_and_leaf(ledger: Ledger) -> None:
+    ledger.attest(HUB, 4)
+    boa.env.time_travel(10)
+
+    ledger.finalize(HUB, 4)
+
+    assert tuple(ledger.contract.checkpoint(HUB, 4)) == (ROOT, Lane.FINAL, boa.env.timestamp)
+    assert ledger.shows((2, leaf(HUB, 4, ROOT, Lane.FINAL)))
+    assert not ledger.contract.frozen(HUB)
+    assert ledger.contract.convicted(HUB, 4) == bytes(32)
+
+
+def test_finalize__an_older_epoch__leaves_the_leaf(ledger: Ledger) -> None:
+    ledger.attest(HUB, 4)
+    ledger.attest(HUB, 3)
+
+    ledger.finalize(HUB, 3)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 4, 3)
+    assert ledger.shows((2, leaf(HUB, 4, ROOT)))
+    ledger.finalize(HUB, 4)
+    ledger.finalize(HUB, 2, ROOT_2)
+    assert tuple(ledger.contract.chain(HUB)) == (2, 4, 4)
+    assert ledger.shows((2, leaf(HUB, 4, ROOT, Lane.FINAL)))
+
+
+def test_finalize__contradicts_the_attested__supersedes_convicts_and_freezes(ledger: Ledger) -> None:
+    ledger.attest(HUB, 4)
+
+    ledger.finalize(HUB, 4, ROOT_2)
+
+    convicted, frozen, finalized, _ = ledger.contract.get_logs()
+    assert (convicted.chain, convicted.epoch, convicted.attested_root, convicted.final_root) == (HUB, 4, ROOT, ROOT_2)
+    assert (frozen.chain, frozen.frozen, finalized.root) == (HUB, True, ROOT_2)
+    assert tuple(ledger.contract.checkpoint(HUB, 4)) == (ROOT_2, Lane.FINAL, boa.env.timestamp)
+    assert (ledger.contract.convicted(HUB, 4), ledger.contract.frozen(HUB)) == (ROOT, True)
+    assert ledger.shows((2, leaf(HUB, 4, ROOT_2, Lane.FINAL)))
+    with reverts("CheckpointLedger", "ChainFrozen", HUB):
+        ledger.attest(HUB, 5)
+    ledger.attest(OTHER, 1)
+    ledger.finalize(HUB, 5)
+    assert ledger.shows((2, leaf(HUB, 5, ROOT, Lane.FINAL)), (3, leaf(OTHER, 1, ROOT)))
+
+
+def test_finalize__contradicts_an_older_one__the_leaf_falls_back_to_what_is_final(ledger: Ledger) -> None:
+    for epoch in (3, 4, 5, 6):
+        ledger.attest(HUB, epoch)
+    ledger.finalize(HUB, 5)
+    assert ledger.shows((2, leaf(HUB, 6, ROOT)))
+
+    ledger.finalize(HUB, 4, ROOT_2)
+
+    assert ledger.shows((2, leaf(HUB, 5, ROOT, Lane.FINAL)))
+    assert tuple(ledger.contract.chain(HUB)) == (2, 5, 5)
+    ledger.finalize(HUB, 3, ROOT_2)
+    assert [type(log).__name__ for log in ledger.contract.get_logs()] == ["Convicted", "Finalized", "SuperRoot"]
+    assert ledger.contract.checkpoint(HUB, 6).root == ROOT
+    ledger.finalize(HUB, 6)
+    assert ledger.shows((2, leaf(HUB, 6, ROOT, Lane.FINAL)))
+
+
+def test_finalize__again_or_otherwise__never_changes_it(ledger: Ledger) -> None:
+    ledger.attest(HUB, 4)
+    ledger.finalize(HUB, 4)
+
+    for root in (ROOT, ROOT_2):
+        with reverts("CheckpointLedger", "AlreadyFinal", HUB, 4):
+            ledger.finalize(HUB, 4, root)
+        with reverts("CheckpointLedger", "AlreadyAttested", HUB, 4):
+            ledger.attest(HUB, 4, root)
+    assert ledger.contract.checkpoint(HUB, 4).root == ROOT
+
+
+def test_finalize__unknown_chain_zero_root_or_another_sender__is_refused(ledger: Ledger) -> None:
+    with reverts("CheckpointLedger", "NotHub", ledger.owner.lower()):
+        ledger.contract.finalize(HUB, 1, ROOT, sender=ledger.owner)
+    with reverts("CheckpointLedger", "ChainUnknown", REF):
+        ledger.finalize(REF, 1)
+    with reverts("CheckpointLedger", "NothingSealed", HUB, 1, bytes(32)):
+        ledger.finalize(HUB, 1, bytes(32))
+    with reverts("CheckpointLedger", "NothingSealed", HUB, 0, ROOT):
+        ledger.finalize(HUB, 0)
+
+
+def test_set_hub__announced__changes_after_the_delay(ledger: Ledger) -> None:
+    with reverts("CheckpointLedger", "ChangeNotAnnounced"):
+        ledger.contract.set_hub(account("other"), sender=ledger.owner)
+    with reverts("CheckpointLedger", "NotOwner", account("stranger").lower()):
+        ledger.contract.set_hub(account("stranger"), sender=account("stranger"))
+    ledger.validators.change(ledger.contract, "set_hub", account("other"))
+    assert ledger.contract.hub() == account("other")
+    with reverts("CheckpointLedger", "NotHub", ledger.bridge.lower()):
+        ledger.finalize(HUB, 1)
+
+
+def test_unfreeze__announced__lets_the_chain_be_attested_again(ledger: Ledger) -> None:
+    ledger.attest(HUB, 4)
+    ledger.finalize(HUB, 4, ROOT_2)
+    with reverts("CheckpointLedger", "ChangeNotAnnounced"):
+        ledger.contract.unfreeze(HUB, sender=ledger.owner)
+
+    ledger.validators.change(ledger.contract, "unfreeze", HUB)
+
+    [made, thawed] = ledger.contract.get_logs()
+    assert (type(made).__name__, thawed.chain, thawed.frozen) == ("ChangeMade", HUB, False)
+    ledger.attest(HUB, 5)
+    assert ledger.shows((2, leaf(HUB, 5, ROOT)))
+    with reverts("CheckpointLedger", "ChainNotFrozen", HUB):
+        ledger.validators.change(ledger.contract, "unfreeze", HUB)
+    ledger.finalize(HUB, 5, ROOT_2)
+    assert ledger.contract.frozen(HUB)
+
+
 def test_attest__without_a_quorum_of_the_current_set__is_refused(ledger: Ledger) -> None:
-    until = boa.env.timestamp + VALIDITY
+    until = ledger.validators.set.current().valid_until
 
     with reverts("ValidatorSet", "NoQuorum", 65, 100):
         ledger.attest(HUB, 1, signers=(ONE, THREE))
     with reverts("ValidatorSet", "NotValidator", account("stranger").lower()):
         ledger.attest(HUB, 1, signers=("stranger",))
-    boa.env.time_travel(VALIDITY + 1)
+    boa.env.time_travel(until + 1 - boa.env.timestamp)
     with reverts("ValidatorSet", "SetExpired", until, until + 1):
         ledger.attest(HUB, 1)
     ledger.validators.publish(ONE, TWO, THREE)
@@ -187,7 +347,7 @@ def test_attest__without_a_quorum_of_the_current_set__is_refused(ledger: Ledger)
 
 def test_attest__signed_for_another_ledger_chain_epoch_or_root__is_refused(ledger: Ledger) -> None:
     ours = domain_of(ledger.contract)
-    elsewhere = contract("security/CheckpointLedger.vy", REF, ledger.validators.set.address)
+    elsewhere = contract("security/CheckpointLedger.vy", REF, ledger.validators.set.address, 0)
     meant = Checkpoint(HUB, 1, ROOT)
     attempts: list[tuple[Domain, Any]] = [
         (domain_of(elsewhere), meant),

@@ -376,7 +376,7 @@ async def _claim_all(customer: Customer, writer: TransactionWriter, signed: Sign
     for index, split in enumerate(signed.splits):
         head = (await hub.chain.block(Level.SOFT)).number
         before = await hub.balance(split.payee, at=head)
-        arguments = (signed.voucher.session, words, index)
+        arguments = (signed.voucher.session, signed.voucher.count, words, index)
         paid = await hub.settlement.write(writer, f"claim {index}", "claim_direct", *arguments)
         earned[split.payee] = await hub.balance(split.payee, at=paid.block) - before
     return earned

@@ -13,7 +13,6 @@ from tristrata.config.network import Network
 from tristrata.protocol.hashing import address_word, keccak
 from tristrata.protocol.ids import Address
 
-
 _NOBODY = Address(bytes(20))
 
 

@@ -87,6 +87,8 @@ async def _deploy(home: NetworkHome, network: Network, chains: Chains, keys: dic
         validators = {name: PrivateKey(keys[name]) for name in network.validators}
         stake = network.parameters.min_stake
         await _bond_validators(security, writers[security.name], validators, stake, Intents(database))
+        await asyncio.sleep(network.parameters.activation_seconds)
+        await _publish_validators(security, writers[security.name], validators)
         await _add_children(network, manifest, chains, PrivateKey(keys[RELAYER]), Intents(database))
     finally:
         await database.close()
@@ -141,7 +143,10 @@ async def _bond_validators(
         await security.validators.write(writer, "register", "register", writer.address, stake)
 
     await asyncio.gather(*(bond(name, writer) for name, writer in writers.items()))
-    signers = sorted(writer.address for writer in writers.values())
+
+
+async def _publish_validators(security: Security, operator: TransactionWriter, keys: dict[str, PrivateKey]) -> None:
+    signers = sorted(address_of(key.public_key) for key in keys.values())
     await security.validators.write(operator, "publish the first validator set", "publish", signers)
 
 

@@ -58,7 +58,7 @@ class Slashing(msgspec.Struct, frozen=True):
 
     ``ledger_separator`` is the ledger's EIP-712 domain separator, ``outbox_separators`` are those of the chains'
     outboxes. ``equivocated`` says who has paid for which epoch of which chain; ``false_since`` when a hub proved the
-    ``Epoch`` with this EIP-712 digest false.
+    ``Epoch`` with this EIP-712 struct hash false.
     """
 
     stakes: Stakes
@@ -77,10 +77,10 @@ class Convict(msgspec.Struct, frozen=True):
 
 
 class ProveFalse(msgspec.Struct, frozen=True):
-    """The hub ``chain`` proved false the `Epoch` with this EIP-712 digest."""
+    """The hub ``chain`` proved false the `Epoch` with this EIP-712 struct hash."""
 
     chain: ChainRef
-    digest: bytes
+    epoch_hash: bytes
 
 
 class SetPenalties(msgspec.Struct, frozen=True):
@@ -156,7 +156,7 @@ def _(change: Convict, state: Slashing, now: Timestamp) -> _After:
 
 @_apply.register
 def _(change: ProveFalse, state: Slashing, now: Timestamp) -> _After:
-    return msgspec.structs.replace(state, false_since={(change.chain, change.digest): now, **state.false_since}), []
+    return msgspec.structs.replace(state, false_since={(change.chain, change.epoch_hash): now, **state.false_since}), []
 
 
 @_apply.register
@@ -193,10 +193,10 @@ def _(change: SlashConviction, state: Slashing, now: Timestamp) -> _After:
 
 @_apply.register
 def _(change: SlashFalseEpoch, state: Slashing, now: Timestamp) -> _After:
-    message = _digest(state, change.chain, change.epoch)
-    proven_at = state.false_since.get((change.chain, message))
+    proven_at = state.false_since.get((change.chain, change.epoch.struct_hash))
     if proven_at is None:
         raise StakeRefused("NotProvenFalse", f"{show(change.chain)} did not prove epoch {change.epoch.epoch} false")
+    message = _digest(state, change.chain, change.epoch)
     return _slash_partitions(state, change, change.epoch.epoch, message, proven_at, now)
 
 

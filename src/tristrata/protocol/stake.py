@@ -4,7 +4,7 @@
 ``ValidatorSet.publish``, which are tested against it. How stake is lost is in `tristrata.protocol.slashing`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import singledispatch
 
 import msgspec
@@ -233,12 +233,12 @@ def apply(state: Stakes, change: StakeChange, now: Timestamp) -> tuple[Stakes, l
     return _apply(change, state, now)
 
 
-def next_signers(state: Stakes, now: Timestamp) -> tuple[Address, ...]:
+def next_signers(stakers: Mapping[Address, Staker], now: Timestamp) -> tuple[Address, ...]:
     """The signers to `Publish` for the heaviest set that can be: everyone takes a seat that may, in order of signer."""
-    members = {account: state.stakers[account].stake for account in state.seated}
+    members = {account: staker.stake for account, staker in stakers.items() if staker.seated}
     waiting = (
         (staker.weight(now), account)
-        for account, staker in state.stakers.items()
+        for account, staker in stakers.items()
         if not staker.seated and not staker.exit_at and staker.weight(now)
     )
     for weight, account in sorted(waiting, key=lambda found: (-found[0], found[1])):
@@ -248,7 +248,7 @@ def next_signers(state: Stakes, now: Timestamp) -> tuple[Address, ...]:
                 break
             del members[smallest]
         members[account] = weight
-    return tuple(sorted(state.stakers[account].signer for account in members))
+    return tuple(sorted(stakers[account].signer for account in members))
 
 
 def account_of(state: Stakes, signer: Address) -> Address:

@@ -4,13 +4,18 @@ Until bridges exist the hubs take a set from the relayer's key; the outgoing set
 (`Outbox.advance`).
 """
 
+from typing import Any
+
 import structlog
+from msgspec.structs import replace
 
 from tristrata.bindings.hub import Hub
 from tristrata.bindings.security import Security
 from tristrata.chains.evm import Level
 from tristrata.chains.writer import TransactionWriter
 from tristrata.protocol.ids import Address
+from tristrata.protocol.stake import Staker, next_signers
+from tristrata.protocol.units import Timestamp
 
 _RENEW_AT = 0.5
 _log = structlog.get_logger()
@@ -28,14 +33,14 @@ class ValidatorSets:
         self._validity = validity
         self._next_block = security.first_block
         self._members: dict[int, list[int]] = {}
-        self._active: dict[Address, Address] = {}
+        self._stakers: dict[Address, Staker] = {}
 
     async def carry(self) -> None:
         """Publish a new set when validators changed or half of the validity is over; tell it to hubs that lack it."""
         block = await self._security.chain.block(Level.SOFT)
         await self._follow(block.number)
         current = await self._security.current_set(at=block.number)
-        signers = sorted(self._active.values())
+        signers = list(next_signers(self._stakers, Timestamp(block.timestamp)))
         known = {packed >> 96 for packed in self._members.get(current.number, [])}
         changed = known != {int.from_bytes(signer, "big") for signer in signers}
         if signers and (changed or current.valid_until - block.timestamp < self._validity * _RENEW_AT):
@@ -58,11 +63,22 @@ class ValidatorSets:
         if head < self._next_block:
             return
         for event in await self._security.events(self._next_block, head):
+            values = event.values
             match event.name:
                 case "ValidatorRegistered":
-                    self._active[event.values["account"]] = event.values["signer"]
+                    self._stakers[values["account"]] = Staker(values["signer"])
+                case "SignerChanged":
+                    self._change(values["account"], signer=values["signer"])
+                case "StakeChanged":
+                    stake = {name: values[name] for name in ("stake", "pending", "active_from")}
+                    self._change(values["account"], **stake)
+                case "SeatTaken":
+                    self._change(values["account"], seated=True)
                 case "ExitRequested":
-                    self._active.pop(event.values["account"], None)
+                    self._change(values["account"], seated=False, exit_at=values["exit_at"])
                 case "SetPublished":
-                    self._members[event.values["number"]] = list(event.values["members"])
+                    self._members[values["number"]] = list(values["members"])
         self._next_block = head + 1
+
+    def _change(self, account: Address, **changes: Any) -> None:
+        self._stakers[account] = replace(self._stakers[account], **changes)

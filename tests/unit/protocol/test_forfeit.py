@@ -92,7 +92,7 @@ def ended(session: Session, *arguments: object, **named: object) -> tuple[Sessio
 def test_forfeit__own_keys__what_is_left_goes_to_the_miners_and_nothing_to_the_router() -> None:
     state, event = ended(charged_session(), 2, {ROUTER: 10, TWO: 30})
 
-    assert event == Forfeited(2, split(router=10, one=90 + 667, two=30 + 223), Amount(0), Amount(0))
+    assert event == Forfeited(2, split(router=10, one=90 + 652, two=30 + 218), Amount(0), Amount(0))
     assert (state.charge.splits, state.deposit, state.remaining) == (event.splits, 1_000, 0)
 
 
@@ -133,15 +133,12 @@ def test_forfeit__more_than_the_deposit__cuts_only_what_was_not_charged() -> Non
     assert event.splits == split(router=10, one=90, two=450, three=450)
 
 
-def test_forfeit__only_the_router_was_paid__the_owner_has_the_rest() -> None:
-    session, _ = apply(make_session(managed=True), charge(1, {ROUTER: 10}), NOW)
-    with pytest.raises(SessionRefused, match="do not contradict"):
-        apply(session, forfeit(1, {ROUTER: 20}), NOW)
-    session = charged_session(managed=True)
+def test_forfeit__nothing_is_left_for_any_miner__the_owner_has_the_rest_and_the_bond_is_spared() -> None:
+    session, _ = apply(make_session(managed=True, max_per_day=10), charge(1, {ROUTER: 10}), NOW)
 
-    _, event = ended(session, 0, {ROUTER: 20}, bond=10**6)
+    _, event = ended(session, 0, {ONE: 5}, bond=10**6)
 
-    assert event == Forfeited(1, split(router=20, one=90 + 890), Amount(890), Amount(890))
+    assert event == Forfeited(1, (Split(ONE, Amount(0)), Split(ROUTER, Amount(10))), Amount(990), Amount(0))
 
 
 @pytest.mark.parametrize("earned", [{ROUTER: 10, ONE: 90}, {ONE: 90}, {ROUTER: 11, ONE: 90, TWO: 5}, {}])

@@ -63,7 +63,7 @@ def false_epoch(*indices: int) -> SlashFalseEpoch:
     return SlashFalseEpoch(REPORTER, HUB, EPOCH, tuple(signed(index, EPOCH) for index in indices))
 
 
-PROVEN = ProveFalse(HUB, digest(OUTBOX, EPOCH.struct_hash))
+PROVEN = ProveFalse(HUB, EPOCH.struct_hash)
 
 
 def court(*changes: SlashChange, now: Timestamp = NOW) -> tuple[Slashing, list[SlashEvent]]:
