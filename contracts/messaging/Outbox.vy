@@ -80,8 +80,8 @@ _last_children_root: bytes32
 # One word an epoch: when it was sealed (63 bits), whether its payouts are vetoed (1), the hash of what it is (192). Records
 # take turns: the newest `kept_epochs` are here, all are in the events and on L1.
 _sealed: HashMap[uint64, uint256]
-# The newest set that L1 gave.
-_number_from_l1: uint64
+# The newest set that L1 gave: its number (64 bits), which adoption it was (24), until when it is valid (64).
+_from_l1: uint256
 # One word a child: added (above 136 bits), index (8 bits), its latest epoch (64), our last sealed epoch when that came (64).
 _children: HashMap[bytes32, uint256]
 
@@ -137,6 +137,8 @@ def __init__(chain_ref: bytes32, inbox_: address, settlement_: address, max_vali
     inbox = inbox_
     settlement = settlement_
     max_validity = max_validity_
+    if kept_epochs_ == 0:
+        raw_revert(abi_encode(kept_epochs_, method_id=method_id("NoEpochsKept(uint64)")))
     kept_epochs = kept_epochs_
 
 
@@ -148,10 +150,13 @@ def set_from_l1(number: uint64, valid_until: uint64, members: DynArray[uint256, 
     @param members `signer << 96 | weight`, strictly ascending by signer.
     """
     self._require_inbox()
-    if number <= self._number_from_l1:
-        raw_revert(abi_encode(number, self._number_from_l1, method_id=method_id("SetNotNewer(uint64,uint64)")))
-    self._number_from_l1 = number
+    newest: uint64 = self._number_from_l1()
+    if number <= newest:
+        raw_revert(abi_encode(number, newest, method_id=method_id("SetNotNewer(uint64,uint64)")))
     self._adopt(number, valid_until, members)
+    self._from_l1 = (
+        convert(number, uint256) << 88 | quorum._adoption() << 64 | convert(valid_until, uint256)
+    )
 
 
 @external
@@ -248,12 +253,9 @@ def seal(epoch: Epoch, signatures: DynArray[quorum.Signature, _MAX_MEMBERS]) -> 
     if epoch.epoch != last_epoch + 1:
         raw_revert(abi_encode(epoch.epoch, last_epoch + 1, method_id=method_id("EpochOutOfOrder(uint64,uint64)")))
     last_block: uint64 = convert(last >> 64 & _UINT64_MASK, uint64)
-    if epoch.block_number <= last_block or convert(epoch.block_number, uint256) >= block.number:
-        raw_revert(
-            abi_encode(
-                epoch.block_number, last_block, block.number, method_id=method_id("BlockOutOfRange(uint64,uint64,uint256)")
-            )
-        )
+    # That it is a past block is for validators to see: `block.number` means something else on every stack.
+    if epoch.block_number <= last_block:
+        raw_revert(abi_encode(epoch.block_number, last_block, method_id=method_id("BlockOutOfOrder(uint64,uint64)")))
     signed: bytes32 = keccak256(abi_encode(_EPOCH_TYPE_HASH, epoch))
     quorum._require_quorum(domain._digest(signed), signatures)
     messages_root: bytes32 = _NO_MESSAGES
@@ -273,7 +275,7 @@ def seal(epoch: Epoch, signatures: DynArray[quorum.Signature, _MAX_MEMBERS]) -> 
     )
     self._last = convert(epoch.epoch, uint256) << 128 | convert(epoch.block_number, uint256) << 64 | last & _ANY
     self._sealed[epoch.epoch % kept_epochs] = (
-        block.timestamp << 193 | self._seal_digest(root, epoch.payouts_root, signed)
+        block.timestamp << 193 | self._seal_digest(epoch.epoch, root, epoch.payouts_root, signed)
     )
     log Sealed(
         epoch=epoch.epoch,
@@ -305,13 +307,28 @@ def payable_from(epoch: uint64, root: bytes32, payouts_root: bytes32, signed: by
     @notice Since when an epoch with these roots is sealed. Reverts if it is not, or if its payouts are vetoed.
     @param signed The struct hash of the `Epoch` that the quorum signed.
     """
-    record: uint256 = self._sealed[epoch % kept_epochs]
-    if record & _SEAL_MASK != self._seal_digest(root, payouts_root, signed):
-        self._require_kept(epoch)
-        raw_revert(abi_encode(epoch, root, payouts_root, method_id=method_id("WrongRoots(uint64,bytes32,bytes32)")))
+    record: uint256 = self._record(epoch, root, payouts_root, signed)
     if record & _VETOED != 0:
         raw_revert(abi_encode(epoch, method_id=method_id("PayoutVetoed(uint64)")))
     return convert(record >> 193, uint64)
+
+
+@external
+@view
+def sealed_at(epoch: uint64, root: bytes32, payouts_root: bytes32, signed: bytes32) -> uint64:
+    """
+    @notice As `payable_from`, also for an epoch whose payouts are vetoed.
+    """
+    return convert(self._record(epoch, root, payouts_root, signed) >> 193, uint64)
+
+
+@external
+@view
+def number_from_l1() -> uint64:
+    """
+    @notice The number of the newest set that L1 gave; 0 before the first.
+    """
+    return self._number_from_l1()
 
 
 @external
@@ -328,8 +345,8 @@ def require_quorum(digest: bytes32, signatures: DynArray[quorum.Signature, _MAX_
 @view
 def sealed(epoch: uint64) -> Seal:
     """
-    @notice An epoch's record: the first 192 bits of `keccak256(root || payouts_root || struct hash of Epoch)`, whether its
-            payouts are vetoed, and when it was sealed. Reverts for an epoch that is not sealed, or not kept any more.
+    @notice An epoch's record: the first 192 bits of `keccak256(abi.encode(epoch, root, payouts_root, struct hash of Epoch))`,
+            whether its payouts are vetoed, and when it was sealed. Reverts for an epoch that is not sealed, or not kept any more.
     """
     self._require_kept(epoch)
     record: uint256 = self._sealed[epoch % kept_epochs]
@@ -394,9 +411,13 @@ def children_root() -> bytes32:
 @view
 def is_validator(signer: address) -> bool:
     """
-    @notice Whether `signer` is a member of the current set, and the set is still valid.
+    @notice Whether `signer` is a member of the current set, or of the newest that L1 gave, and that is still valid. So a set
+            that hands over to one without honest members does not take their veto away.
     """
-    return quorum._is_valid_member(signer)
+    if quorum._is_valid_member(signer):
+        return True
+    from_l1: uint256 = self._from_l1
+    return from_l1 & _UINT64_MASK >= block.timestamp and quorum._weights[from_l1 >> 64 & (2**24 - 1)][signer] != 0
 
 
 @internal
@@ -428,22 +449,45 @@ def _adopt(number: uint64, valid_until: uint64, members: DynArray[uint256, _MAX_
 
 @internal
 @view
+def _number_from_l1() -> uint64:
+    """
+    @dev The number of the newest set that L1 gave.
+    """
+    return convert(self._from_l1 >> 88, uint64)
+
+
+@internal
+@view
+def _record(epoch: uint64, root: bytes32, payouts_root: bytes32, signed: bytes32) -> uint256:
+    """
+    @dev An epoch's record. Reverts unless it is sealed with these roots.
+    """
+    record: uint256 = self._sealed[epoch % kept_epochs]
+    if record & _SEAL_MASK != self._seal_digest(epoch, root, payouts_root, signed):
+        self._require_kept(epoch)
+        raw_revert(abi_encode(epoch, root, payouts_root, method_id=method_id("WrongRoots(uint64,bytes32,bytes32)")))
+    return record
+
+
+@internal
+@view
 def _require_kept(epoch: uint64):
     """
     @dev Reverts unless an epoch is sealed, and its record not yet another's.
     """
     last: uint64 = self._last_epoch()
-    if epoch == 0 or epoch > last or epoch + kept_epochs <= last:
+    if epoch == 0 or epoch > last or last - epoch >= kept_epochs:
         raw_revert(abi_encode(epoch, last, kept_epochs, method_id=method_id("EpochNotKept(uint64,uint64,uint64)")))
 
 
 @internal
 @pure
-def _seal_digest(root: bytes32, payouts_root: bytes32, signed: bytes32) -> uint256:
+def _seal_digest(epoch: uint64, root: bytes32, payouts_root: bytes32, signed: bytes32) -> uint256:
     """
-    @dev What an epoch's record says it is: 192 bits, which nobody can find two epochs for.
+    @dev What an epoch's record says it is: 192 bits, which nobody can find two epochs for. The number is in it, for
+         epochs that take turns in one record would otherwise pass for each other.
     """
-    return convert(keccak256(concat(root, payouts_root, signed)), uint256) >> 64
+    return convert(keccak256(abi_encode(epoch, root, payouts_root, signed)), uint256) >> 64
 
 
 @internal

@@ -111,8 +111,8 @@ def withdraw():
                 router.leaving, router.leaves_at, block.timestamp, method_id=method_id("ExitTooEarly(uint96,uint64,uint256)")
             )
         )
-    # A slash may have left less than what was asked for.
-    amount: uint96 = min(router.leaving, router.bond)
+    # At most the bond: a slash takes from both.
+    amount: uint96 = router.leaving
     router.bond -= amount
     router.leaving = 0
     router.leaves_at = 0
@@ -146,16 +146,21 @@ def release(router: address, amount: uint96):
 
 @external
 @nonreentrant
-def slash(router: address, amount: uint96) -> uint96:
+def slash(router: address, amount: uint96, receiver: address) -> uint96:
     """
-    @notice Take from a bond, also from what is leaving, for the payees of a session. `Sessions`' alone, which gets it.
+    @notice Take from a bond for the payees of a session. `Sessions`' alone. What is leaving is taken first: what stays
+            secures other sessions.
+    @param receiver Who gets it.
     @return What was taken: `amount`, or the whole bond if that is less.
     """
     self._require_sessions()
-    taken: uint96 = min(amount, self._routers[router].bond)
-    self._routers[router].bond -= taken
-    log BondChanged(router=router, bond=self._routers[router].bond)
-    payment._push(asset, sessions, taken)
+    slashed: Router = self._routers[router]
+    taken: uint96 = min(amount, slashed.bond)
+    slashed.bond -= taken
+    slashed.leaving -= min(taken, slashed.leaving)
+    self._routers[router] = slashed
+    log BondChanged(router=router, bond=slashed.bond)
+    payment._push(asset, receiver, taken)
     return taken
 
 
@@ -194,8 +199,7 @@ def _require_secured(account: address, router: Router):
     """
     @dev Reverts when a router would manage more than what stays of its bond and the unsecured limit.
     """
-    stays: uint256 = convert(router.bond - min(router.bond, router.leaving), uint256)
-    allowed: uint256 = stays + convert(self.unsecured_limit, uint256)
+    allowed: uint256 = convert(router.bond - router.leaving, uint256) + convert(self.unsecured_limit, uint256)
     if convert(router.managed, uint256) > allowed:
         raw_revert(
             abi_encode(account, router.managed, allowed, method_id=method_id("AboveRouterBond(address,uint96,uint256)"))

@@ -10,7 +10,6 @@
 """
 
 from ethereum.ercs import IERC20
-from snekmate.utils import signature_checker
 from shared import domain
 from shared import ownership
 from shared import payment
@@ -30,7 +29,7 @@ interface ISettlement:
 interface IRouterRegistry:
     def reserve(router: address, amount: uint96): nonpayable
     def release(router: address, amount: uint96): nonpayable
-    def slash(router: address, amount: uint96) -> uint96: nonpayable
+    def slash(router: address, amount: uint96, receiver: address) -> uint96: nonpayable
 
 
 interface IERC3009:
@@ -88,7 +87,12 @@ _REQUEST_CLOSE_TYPE_HASH: constant(bytes32) = keccak256(
 _REPLACE_KEY_TYPE_HASH: constant(bytes32) = keccak256(
     "ReplaceKey(bytes32 session,address old_key,address new_key,uint256 deadline)"
 )
-_REGISTER: constant(uint8) = 1
+_ERC1271_MAGIC: constant(bytes4) = 0x1626BA7E
+_SIGNATURE_BYTES: constant(uint256) = 65
+# Those of contract accounts are as long as these want them.
+_MAX_SIGNATURE: constant(uint256) = 1_024
+_REGISTER: constant(uint256) = 1
+_REGISTRATION_BYTES: constant(uint256) = 96
 _USER: constant(uint8) = 1
 _MAX_ROUTER_BPS: constant(uint16) = 2_000
 _MAX_REPLICAS: constant(uint8) = 8
@@ -202,21 +206,25 @@ def on_message(source_chain: bytes32, source_sender: bytes32, payload: Bytes[102
         raw_revert(abi_encode(msg.sender, method_id=method_id("NotInbox(address)")))
     if source_chain != welcome_chain or source_sender != welcome:
         raw_revert(abi_encode(source_chain, source_sender, method_id=method_id("UnknownSource(bytes32,bytes32)")))
-    kind: uint8 = 0
-    account: address = empty(address)
-    role: uint8 = 0
-    kind, account, role = abi_decode(payload, (uint8, address, uint8))
-    if kind != _REGISTER or (role != 1 and role != 2):
-        raw_revert(abi_encode(kind, role, method_id=method_id("MessageUnknown(uint8,uint8)")))
-    self.registered[account] |= role
-    log Registered(account=account, role=role)
+    # By hand, because `abi_decode` reverts without a name.
+    if len(payload) != _REGISTRATION_BYTES:
+        raw_revert(abi_encode(len(payload), _REGISTRATION_BYTES, method_id=method_id("WrongLength(uint256,uint256)")))
+    kind: uint256 = extract32(payload, 0, output_type=uint256)
+    packed: uint256 = extract32(payload, 32, output_type=uint256)
+    role: uint256 = extract32(payload, 64, output_type=uint256)
+    if kind != _REGISTER or packed >> 160 != 0 or (role != 1 and role != 2):
+        raw_revert(abi_encode(kind, packed, role, method_id=method_id("MessageUnknown(uint256,uint256,uint256)")))
+    account: address = convert(packed, address)
+    self.registered[account] |= convert(role, uint8)
+    log Registered(account=account, role=convert(role, uint8))
 
 
 @external
 @nonreentrant
 def open(nonce: uint256, deposit: uint96, terms: Terms) -> bytes32:
     """
-    @notice Open a session of the caller's, who has approved the deposit.
+    @notice Open a session of the caller's, who has approved the deposit. A managed one only its router may bring, here and
+            in the other two ways: it stands for it with its bond.
     @return `keccak256(abi.encode(chain_ref, owner, nonce))`.
     """
     session_id: bytes32 = self._open(msg.sender, nonce, deposit, terms)
@@ -232,7 +240,7 @@ def open_for(
     deposit: uint96,
     deadline: uint256,
     terms: Terms,
-    signature: Bytes[65],
+    signature: Bytes[_MAX_SIGNATURE],
     permit_deadline: uint256,
     v: uint8,
     r: bytes32,
@@ -322,14 +330,15 @@ def top_up_with_authorization(
 @external
 def replace_key(session_id: bytes32, new_key: address):
     """
-    @notice Replace a session's key; vouchers of the old one can be charged for the grace period. The owner's alone.
+    @notice Replace a session's key; vouchers of the old one can be charged for the grace period. The owner's alone, and not
+            in a managed session.
     """
     self._require_owner_of(session_id, msg.sender)
     self._replace_key(session_id, new_key)
 
 
 @external
-def replace_key_for(session_id: bytes32, new_key: address, deadline: uint256, signature: Bytes[65]):
+def replace_key_for(session_id: bytes32, new_key: address, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
     """
     @notice Replace a session's key as its owner ordered by signature (`ReplaceKey`). Anyone may carry it, once.
     """
@@ -354,7 +363,7 @@ def request_close(session_id: bytes32):
 
 
 @external
-def request_close_for(session_id: bytes32, sender: address, deadline: uint256, signature: Bytes[65]):
+def request_close_for(session_id: bytes32, sender: address, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
     """
     @notice Ask to close, as a party (`sender`) ordered by signature (`RequestClose`). Anyone may carry it.
     """
@@ -402,7 +411,7 @@ def forfeit(session_id: bytes32, deposit: uint96, from_bond: uint96) -> uint96:
     if from_bond == 0:
         return 0
     before: uint256 = staticcall IERC20(asset).balanceOf(settlement)
-    slashed: uint96 = extcall IRouterRegistry(routers).slash(record.terms.router, from_bond)
+    slashed: uint96 = extcall IRouterRegistry(routers).slash(record.terms.router, from_bond, settlement)
     payment._require_received(asset, settlement, before, slashed)
     return slashed
 
@@ -474,6 +483,10 @@ def _open(owner: address, nonce: uint256, deposit: uint96, terms: Terms) -> byte
         raw_revert(abi_encode(session_id, method_id=method_id("SessionExists(bytes32)")))
     if self.registered[owner] & _USER == 0:
         raw_revert(abi_encode(owner, method_id=method_id("NotRegistered(address)")))
+    # Its bond answers for the key, so it must have agreed: otherwise anyone could name it with a key of their own, sign
+    # vouchers that contradict each other, and have its bond paid to themselves.
+    if terms.managed and msg.sender != terms.router:
+        raw_revert(abi_encode(msg.sender, terms.router, method_id=method_id("NotRouter(address,address)")))
     # Below 2**63, so that neither the expiry nor its grace period can overflow and lock the deposit.
     if convert(terms.expiry, uint256) <= block.timestamp or terms.expiry >= 2**63:
         raw_revert(abi_encode(terms.expiry, block.timestamp, method_id=method_id("ExpiryOutOfRange(uint64,uint256)")))
@@ -541,9 +554,12 @@ def _add_deposit(session_id: bytes32, router: address, managed: bool, amount: ui
 @internal
 def _replace_key(session_id: bytes32, new_key: address):
     """
-    @dev One replaced key at a time is still good, so none loses its grace period to the next replacement.
+    @dev One replaced key at a time is still good, so none loses its grace period to the next replacement. A managed
+         session keeps the key that the router's bond answers for; its owner revokes it by closing, which takes as long.
     """
     self._require_live(session_id)
+    if self._owners[session_id] >> 16 & 1 == 1:
+        raw_revert(abi_encode(session_id, method_id=method_id("SessionManaged(bytes32)")))
     old_key: address = self.key_of[session_id]
     if new_key == empty(address) or new_key == old_key:
         raw_revert(abi_encode(old_key, new_key, method_id=method_id("NotAnotherKey(address,address)")))
@@ -662,18 +678,29 @@ def _require_owner_of(session_id: bytes32, sender: address):
 
 @internal
 @view
-def _require_signed(signer: address, digest: bytes32, deadline: uint256, signature: Bytes[65]):
+def _require_signed(signer: address, digest: bytes32, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
     """
-    @dev Reverts unless `signer`, a key or a contract (ERC-1271), signed, and the deadline is not over.
+    @dev Reverts unless `signer` signed, and the deadline is not over. Its own key is asked first, for an account that
+         delegated to code (EIP-7702) still has one; then the code, by ERC-1271: where there is none it answers nothing.
     """
     if block.timestamp > deadline:
         raw_revert(abi_encode(deadline, block.timestamp, method_id=method_id("SignatureExpired(uint256,uint256)")))
-    if signer == empty(address):
-        raw_revert(abi_encode(signer, method_id=method_id("NotSignedBy(address)")))
-    # An account that delegated to code (EIP-7702) still signs with its key.
-    if domain._recover(digest, signature) == signer:
-        return
-    if not signer.is_contract or not signature_checker._is_valid_ERC1271_signature_now(signer, digest, signature):
+    signed: bool = False
+    if len(signature) == _SIGNATURE_BYTES:
+        signed = domain._recover(digest, slice(signature, 0, _SIGNATURE_BYTES)) == signer
+    if not signed:
+        answered: bool = False
+        answer: Bytes[32] = b""
+        answered, answer = raw_call(
+            signer,
+            abi_encode(digest, signature, method_id=_ERC1271_MAGIC),
+            max_outsize=32,
+            is_static_call=True,
+            revert_on_failure=False,
+        )
+        signed = answered and len(answer) == 32 and convert(answer, bytes32) == convert(_ERC1271_MAGIC, bytes32)
+    # What nobody signed recovers to the zero address.
+    if signer == empty(address) or not signed:
         raw_revert(abi_encode(signer, method_id=method_id("NotSignedBy(address)")))
 
 

@@ -42,6 +42,7 @@ interface IOutbox:
     def seal(epoch: Epoch, signatures: DynArray[quorum.Signature, _MAX_SIGNATURES]) -> bytes32: nonpayable
     def last_epoch() -> uint64: view
     def payable_from(epoch: uint64, root: bytes32, payouts_root: bytes32, signed: bytes32) -> uint64: view
+    def sealed_at(epoch: uint64, root: bytes32, payouts_root: bytes32, signed: bytes32) -> uint64: view
     def is_validator(signer: address) -> bool: view
     def stop_payouts(epoch: uint64): nonpayable
     def send(destination: bytes32, receiver: bytes32, payload: Bytes[1024]) -> uint64: nonpayable
@@ -74,6 +75,13 @@ struct Payout:
     sums: bytes32
 
 
+# What a payout counts from a session, and its way to `sums`.
+struct Entry:
+    amount: uint96
+    index: uint256
+    siblings: DynArray[proofs.SumNode, _MAX_PROOF]
+
+
 _VOUCHER_TYPE_HASH: constant(bytes32) = keccak256(
     "Voucher(bytes32 session,uint64 count,uint96 cumulative,bytes32 head,bytes32 splits)"
 )
@@ -88,6 +96,7 @@ _MAX_CHARGED_SPLITS: constant(uint256) = 128
 _MAX_SIGNATURES: constant(uint256) = 32
 _MAX_PAYOUTS: constant(uint256) = 32
 _MAX_PROOF: constant(uint256) = 32
+_MAX_ENTRIES: constant(uint256) = 4
 _MAX_CALL: constant(uint256) = 8_192
 _MAX_CALLS: constant(uint256) = 2
 _AMOUNT_MASK: constant(uint256) = 2**96 - 1
@@ -119,6 +128,8 @@ _on_day: HashMap[bytes32, uint256]
 _opened_entry: HashMap[bytes32, HashMap[address, uint256]]
 opened: public(HashMap[address, uint256])
 claimed: public(HashMap[address, uint256])
+# Refunds that the asset refused to pay to their owners.
+kept_refund: public(HashMap[address, uint256])
 # Over all sessions and all payees, in one word: charged (128 bits), paid (128): the sum of `claimed`, never above charged.
 _totals: uint256
 
@@ -141,6 +152,11 @@ event Forfeited:
 event Claimed:
     # What was paid to whom: `payee << 96 | amount`. One that is due nothing, or that the asset refused to pay, is not in it.
     payments: DynArray[uint256, _MAX_PAYOUTS]
+
+
+event RefundKept:
+    owner: indexed(address)
+    amount: uint96
 
 
 event Vetoed:
@@ -212,7 +228,7 @@ def refund(session_id: bytes32, owner: address) -> uint96:
     refunded: uint256 = (self._escrow[session_id] & _DEPOSIT_MASK) - (self._charged[session_id] >> 160)
     # It is a part of the deposit.
     self._escrow[session_id] -= refunded
-    payment._push(asset, owner, convert(refunded, uint96))
+    self._refund(owner, refunded)
     return convert(refunded, uint96)
 
 
@@ -290,7 +306,8 @@ def forfeit(
     @notice End a session whose key signed a voucher that contradicts what is charged: neither gives every payee as much as
             the other. Open to anyone, also for vouchers that would be too high to charge.
     @dev Each payee gets the higher of its two amounts, and what is left of the deposit goes to the miners in proportion: a
-         key that forks its history gains nothing. In a managed session the router signed, not the owner: the owner
+         key that forks its history gains nothing. It never takes more than the key could have charged today: a stolen key
+         is worth no more here. In a managed session the router signed, not the owner: the owner
          gets back what is left, and the router's bond pays the miners instead.
     @param voucher The voucher, as for `charge`.
     @param splits Its splits.
@@ -298,7 +315,7 @@ def forfeit(
     """
     session_id: bytes32 = voucher.session
     escrow: uint256 = self._escrow[session_id]
-    self._require_key(voucher, self._sum(splits), keccak256(abi_encode(splits)), escrow, False)
+    self._require_key(voucher, self._sum(splits), keccak256(abi_encode(splits)), escrow)
     self._require_open(session_id)
     self._require_splits(session_id, voucher.count_before, charged_splits)
 
@@ -432,6 +449,19 @@ def claim_to(
 
 @external
 @nonreentrant
+def collect_refund(recipient: address) -> uint96:
+    """
+    @notice Pay what was kept of the caller's refunds, because the asset refused to pay it, to any account.
+    @return What was paid, in base units.
+    """
+    amount: uint256 = self.kept_refund[msg.sender]
+    self.kept_refund[msg.sender] = 0
+    payment._push(asset, recipient, convert(amount, uint96))
+    return convert(amount, uint96)
+
+
+@external
+@nonreentrant
 def veto(seal: Seal, payouts_root: bytes32):
     """
     @notice Stop all payments from an epoch's payouts root, before the first, by burning the veto fee. Open to each
@@ -456,36 +486,36 @@ def refute(
     payout: Payout,
     proof: DynArray[bytes32, _MAX_PROOF],
     session_id: bytes32,
-    amount: uint96,
-    index: uint256,
-    siblings: DynArray[proofs.SumNode, _MAX_PROOF],
+    entries: DynArray[Entry, _MAX_ENTRIES],
     count: uint256,
     splits: DynArray[uint256, _MAX_FINAL_SPLITS],
 ):
     """
     @notice Show that a payout counts more from a session than was ever charged to it for that payee. Open to anyone, for
-            free. If the epoch pays nothing yet, it never will; in any case L1 hears who must be slashed: whoever signed it.
-    @param amount What the payout counts from the session, at place `index` of its sum tree beside `siblings`.
+            free. If the epoch pays nothing yet, it never will; in any case, also when it was vetoed before, L1 hears who must
+            be slashed: whoever signed it.
+    @param entries What the payout counts from the session; a false one can hold many small entries of it. In strictly ascending
+                   order of `len(siblings) << 32 | index`.
     @param count The count of the session's last charge; 0 if there is none.
     @param splits The splits of the session's last charge; empty if there is none.
     """
-    mature_at: uint64 = self._mature_at(seal, proofs._root(self._leaf(payout), proof))
-    node: bytes32 = empty(bytes32)
-    total: uint256 = 0
-    node, total = proofs._sum_root(session_id, convert(amount, uint256), index, siblings)
-    if total != payout.payout & _AMOUNT_MASK or keccak256(abi_encode(node, total)) != payout.sums:
-        raw_revert(abi_encode(session_id, amount, method_id=method_id("WrongEntry(bytes32,uint96)")))
+    mature_at: uint64 = payout_delay + staticcall IOutbox(outbox).sealed_at(
+        seal.epoch, seal.root, proofs._root(self._leaf(payout), proof), seal.signed
+    )
+    amount: uint96 = self._sum_entries(payout, session_id, entries)
     self._require_splits(session_id, count, splits)
     payee: address = convert(payout.payout >> 96, address)
-    entry: uint96 = 0
+    charged: uint96 = 0
     for split: uint256 in splits:
         if convert(split >> 96, address) == payee:
-            entry = convert(split & _AMOUNT_MASK, uint96)
-    if amount <= entry:
-        raw_revert(abi_encode(session_id, amount, entry, method_id=method_id("PayoutCovered(bytes32,uint96,uint96)")))
+            charged = convert(split & _AMOUNT_MASK, uint96)
+    if amount <= charged:
+        raw_revert(
+            abi_encode(session_id, amount, charged, method_id=method_id("PayoutCovered(bytes32,uint96,uint96)"))
+        )
     if block.timestamp < convert(mature_at, uint256):
         extcall IOutbox(outbox).stop_payouts(seal.epoch)
-    log Refuted(epoch=seal.epoch, payee=payee, session_id=session_id, amount=amount, charged=entry)
+    log Refuted(epoch=seal.epoch, payee=payee, session_id=session_id, amount=amount, charged=charged)
     extcall IOutbox(outbox).send(security_chain, validators, abi_encode(_FALSE_EPOCH, seal.signed))
 
 
@@ -562,7 +592,7 @@ def _charge(charge: Charge, splits: DynArray[uint256, _MAX_SPLITS], had: DynArra
     """
     escrow: uint256 = self._escrow[charge.session]
     total: uint256 = self._sum(splits)
-    self._require_key(charge, total, keccak256(abi_encode(splits)), escrow, True)
+    self._require_key(charge, total, keccak256(abi_encode(splits)), escrow)
     charged: uint256 = self._charged[charge.session]
     if charged == 0:
         if len(had) != 0 or charge.count_before != 0:
@@ -633,10 +663,10 @@ def _sum(splits: DynArray[uint256, _MAX_SPLITS]) -> uint256:
 
 @internal
 @view
-def _require_key(charge: Charge, total: uint256, splits_hash: bytes32, escrow: uint256, timely: bool):
+def _require_key(charge: Charge, total: uint256, splits_hash: bytes32, escrow: uint256):
     """
-    @dev Reverts unless the session's key signed the voucher: the present one, or the one replaced last, whose grace period
-         must not be over if it is to be `timely`.
+    @dev Reverts unless the session's key signed the voucher: the present one, or the one replaced last while its
+         grace period is not over.
     """
     key: address = convert(escrow >> 96, address)
     if key == empty(address):
@@ -649,7 +679,7 @@ def _require_key(charge: Charge, total: uint256, splits_hash: bytes32, escrow: u
         replaced: address = empty(address)
         until: uint64 = 0
         replaced, until = staticcall ISessions(sessions).replaced_key(charge.session)
-        if signer != replaced or signer == empty(address) or (timely and block.timestamp > convert(until, uint256)):
+        if signer != replaced or signer == empty(address) or block.timestamp > convert(until, uint256):
             raw_revert(abi_encode(key, signer, method_id=method_id("WrongSigner(address,address)")))
 
 
@@ -698,7 +728,7 @@ def _forfeit(
     owner, router, managed = staticcall ISessions(sessions).parties(session_id)
     deposit: uint256 = escrow & _DEPOSIT_MASK
     spendable: uint256 = deposit
-    if managed and escrow & _LIMITED != 0:
+    if escrow & _LIMITED != 0:
         limit: uint96 = staticcall ISessions(sessions).daily_limit(session_id)
         on_day: uint96 = self._charged_on(session_id, block.timestamp // _SECONDS_PER_DAY)
         spendable = min(deposit, charged + convert(limit - on_day, uint256))
@@ -721,7 +751,9 @@ def _forfeit(
             weight += amount
         index += 1
 
-    bonus: uint256 = deposit - kept
+    bonus: uint256 = spendable - kept
+    if managed:
+        bonus = deposit - kept
     if weight == 0:
         bonus = 0
     from_bond: uint96 = 0
@@ -745,7 +777,7 @@ def _forfeit(
     self._charged[session_id] = kept + bonus << 160 | self._tail(count, final)
     self._totals += kept + bonus - charged << 128
     log Forfeited(session_id=session_id, count=count, splits=final, refund=convert(refunded, uint96), from_bond=from_bond)
-    payment._push(asset, owner, convert(refunded, uint96))
+    self._refund(owner, refunded)
 
 
 @internal
@@ -788,6 +820,33 @@ def _pay_all(payee: address, recipient: address, due: uint256) -> uint96:
 
 
 @internal
+def _refund(owner: address, amount: uint256):
+    """
+    @dev Pays what an owner gets back; what the asset refuses to pay is kept for it (`collect_refund`), so that no owner can
+         keep a session from ending.
+    """
+    if amount != 0 and not self._transfer(owner, amount):
+        self.kept_refund[owner] += amount
+        log RefundKept(owner=owner, amount=convert(amount, uint96))
+
+
+@internal
+def _transfer(recipient: address, amount: uint256) -> bool:
+    """
+    @dev Whether the asset paid.
+    """
+    success: bool = False
+    response: Bytes[32] = b""
+    success, response = raw_call(
+        asset,
+        abi_encode(recipient, amount, method_id=method_id("transfer(address,uint256)")),
+        max_outsize=32,
+        revert_on_failure=False,
+    )
+    return success and (len(response) == 0 or convert(response, uint256) == 1)
+
+
+@internal
 def _pay(payee: address, recipient: address, due: uint256) -> bool:
     """
     @dev Pays out of the escrow. `claimed` is raised before, so that who is called meanwhile finds nothing due.
@@ -795,15 +854,7 @@ def _pay(payee: address, recipient: address, due: uint256) -> bool:
     """
     claimed: uint256 = self.claimed[payee]
     self.claimed[payee] = claimed + due
-    success: bool = False
-    response: Bytes[32] = b""
-    success, response = raw_call(
-        asset,
-        abi_encode(recipient, due, method_id=method_id("transfer(address,uint256)")),
-        max_outsize=32,
-        revert_on_failure=False,
-    )
-    if success and (len(response) == 0 or convert(response, uint256) == 1):
+    if self._transfer(recipient, due):
         return True
     self.claimed[payee] = claimed
     return False
@@ -842,6 +893,29 @@ def _mature_at(seal: Seal, payouts_root: bytes32) -> uint64:
     return (
         staticcall IOutbox(outbox).payable_from(seal.epoch, seal.root, payouts_root, seal.signed) + payout_delay
     )
+
+
+@internal
+@pure
+def _sum_entries(payout: Payout, session_id: bytes32, entries: DynArray[Entry, _MAX_ENTRIES]) -> uint96:
+    """
+    @dev What different entries of a payout's sum tree count from a session. Entries at different places are different
+         leaves, for a leaf hashes two words and a node four; so they sum to no more than the payout.
+    """
+    summed: uint256 = 0
+    lowest: uint256 = 0
+    for entry: Entry in entries:
+        node: bytes32 = empty(bytes32)
+        total: uint256 = 0
+        node, total = proofs._sum_root(session_id, convert(entry.amount, uint256), entry.index, entry.siblings)
+        if total != payout.payout & _AMOUNT_MASK or keccak256(abi_encode(node, total)) != payout.sums:
+            raw_revert(abi_encode(session_id, entry.amount, method_id=method_id("WrongEntry(bytes32,uint96)")))
+        place: uint256 = len(entry.siblings) << 32 | entry.index
+        if place < lowest:
+            raw_revert(abi_encode(place, lowest, method_id=method_id("EntriesUnsorted(uint256,uint256)")))
+        lowest = place + 1
+        summed += convert(entry.amount, uint256)
+    return convert(summed, uint96)
 
 
 @internal

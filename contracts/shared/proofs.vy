@@ -52,7 +52,8 @@ def _root_of_many(
     used: uint256 = 0
     left_flags: uint256 = flags
     for _: uint256 in range(pairs, bound=_MAX_NODES):
-        # A pair takes two and gives one, so flags that ask for more than there is run dry before the end.
+        # With as many joins as leaves the nodes run dry, with fewer than one less the proof does: so what comes to the end
+        # has used all of the proof, and has one node left.
         joins: bool = left_flags & 1 == 1
         if taken + convert(joins, uint256) >= len(nodes) or (not joins and used == len(proof)):
             raw_revert(abi_encode(len(leaves), len(proof), method_id=method_id("WrongProofLength(uint256,uint256)")))
@@ -65,9 +66,6 @@ def _root_of_many(
             nodes.append(self._pair(left, proof[used]))
             used += 1
         left_flags >>= 1
-    # All of the proof was used, for otherwise an element of it would be left beside the root.
-    if used != len(proof):
-        raw_revert(abi_encode(len(leaves), len(proof), method_id=method_id("WrongProofLength(uint256,uint256)")))
     return nodes[taken]
 
 
@@ -78,7 +76,7 @@ def _sum_root(
 ) -> (bytes32, uint256):
     """
     @dev Where the proof of one entry of a sum tree leads, and the sum there. Bit `i` of `index` says whether the `i`th sibling
-         stands on the left.
+         stands on the left; there are no others, so that no entry has two indices.
     """
     node: bytes32 = keccak256(abi_encode(key, amount))
     total: uint256 = amount
@@ -93,6 +91,8 @@ def _sum_root(
             raw_revert(abi_encode(sibling.sum, total, method_id=method_id("SumOverflow(uint256,uint256)")))
         total += sibling.sum
         sides >>= 1
+    if sides != 0:
+        raw_revert(abi_encode(index, len(siblings), method_id=method_id("IndexTooHigh(uint256,uint256)")))
     return node, total
 
 

@@ -12,17 +12,17 @@ import pytest
 from coincurve import PrivateKey
 
 from tristrata.bindings.artifacts import _contracts_folder, _snekmate_parent, decode_error, load
-from tristrata.bindings.hub import charge_call
+from tristrata.bindings.hub import charge_arguments
 from tristrata.protocol.attestation import Checkpoint, Epoch, NextSet, ValidatorSet, make_set
 from tristrata.protocol.epoch import epoch_root
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, SessionId, chain_ref, checksum, eip155, session_id
 from tristrata.protocol.receipt import Assurance
-from tristrata.protocol.signing import Domain, address_of, digest, sign
+from tristrata.protocol.signing import Domain, address_of, compact, digest, sign
 from tristrata.protocol.standard_tree import StandardTree, payout_leaf
-from tristrata.protocol.terms import Terms
+from tristrata.protocol.terms import OpenSession, Terms
 from tristrata.protocol.units import Amount, Timestamp
-from tristrata.protocol.voucher import SignedVoucher, Split, Voucher, splits_hash
+from tristrata.protocol.voucher import SignedVoucher, Split, Voucher, parse_splits, splits_hash
 
 CHAIN = eip155(1)  # titanoboa's
 REF = chain_ref(CHAIN)
@@ -33,6 +33,7 @@ DOLLAR = 10**6
 DELAY = 100
 CHANGE_DELAY = 50
 MAX_VALIDITY = 2 * 10**6
+KEPT_EPOCHS = 8
 SECURITY_CHAIN = chain_ref(eip155(11155111))
 VALIDATORS = b"\x77" * 20
 VETO_FEE = 5 * DOLLAR
@@ -40,6 +41,10 @@ ONE, TWO, THREE = "validator one", "validator two", "validator three"
 WEIGHTS = {ONE: 40, TWO: 35, THREE: 25}
 VALIDITY, UNBONDING, MIN_STAKE = 1_000, 5_000, 20
 QUORUM = (ONE, TWO)  # 75 of 100; no other two reach 67
+
+
+# A charge, its splits, and what their payees had before: the arguments of `Settlement.charge`.
+ChargeCall = tuple[tuple[Any, ...], list[int], list[int]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -106,9 +111,12 @@ def validator_set(
     return make_set(number, {raw(name): Amount(weight) for name, weight in weights.items()}, Timestamp(until))
 
 
-def sign_all(domain: Domain, signed: Epoch | Checkpoint | NextSet, signers: Iterable[str] = QUORUM) -> list[bytes]:
-    """Signatures in the order that contracts want."""
-    return [sign(key(name), digest(domain.separator, signed.struct_hash)) for name in sorted(signers, key=raw)]
+def sign_all(
+    domain: Domain, signed: Epoch | Checkpoint | NextSet, signers: Iterable[str] = QUORUM
+) -> list[tuple[bytes, bytes]]:
+    """Signatures as contracts take them, in order of signer."""
+    message = digest(domain.separator, signed.struct_hash)
+    return [compact(sign(key(name), message)) for name in sorted(signers, key=raw)]
 
 
 class Payouts:
@@ -176,8 +184,16 @@ class Hub:
         boa.env.time_travel(blocks=2, block_delta=1)
         epoch = self.next_epoch(payouts_root)
         signatures = sign_all(self.domain(self.outbox), epoch, signers)
-        self.settlement.settle(list(charges), *as_abi(epoch), signatures, sender=account("anyone"))
+        calls = list(charges)
+        self.settlement.settle(*settle_arguments(calls), as_abi(epoch), signatures, sender=account("anyone"))
+        for call in calls:
+            self.remember(call)
         return self.seal_of(epoch)
+
+    def remember(self, call: ChargeCall) -> None:
+        """Note what a call has charged, for the next charge and for `claim_direct`."""
+        (session, count, *_), splits, _ = call
+        self.last[session] = (count, parse_splits(splits))
 
     def seal_of(self, epoch: Epoch) -> tuple[int, bytes, bytes]:
         """What claims name of a sealed epoch: its number, its root, and the hash of what the quorum signed."""
@@ -199,14 +215,29 @@ class Hub:
         return self.settlement.claim_direct(session, count, packed(splits), index)
 
     def charge_call(
-        self, session: bytes, count: int, earned: dict[str, int], signer: str = "session key"
-    ) -> tuple[Any, ...]:
-        """One charge after the last one, as `charge` and `settle` take it."""
-        return self.call_of(self.voucher(session, count, ordered(earned)), ordered(earned), signer)
+        self,
+        session: bytes,
+        count: int,
+        earned: dict[str, int],
+        signer: str = "session key",
+        after: tuple[int, dict[str, int]] | None = None,
+    ) -> ChargeCall:
+        """The arguments of one `charge`, after the last one or, in one `settle`, after another of the same session."""
+        splits = ordered(earned)
+        last = None if after is None else (after[0], ordered(after[1]))
+        return self.call_of(self.voucher(session, count, splits), splits, signer, last)
 
-    def call_of(self, voucher: Voucher, splits: tuple[Split, ...], signer: str = "session key") -> tuple[Any, ...]:
+    def call_of(
+        self,
+        voucher: Voucher,
+        splits: tuple[Split, ...],
+        signer: str = "session key",
+        after: tuple[int, tuple[Split, ...]] | None = None,
+    ) -> ChargeCall:
         signed = SignedVoucher(voucher, splits, self.sign(voucher, signer))
-        return charge_call(signed, *self.last.get(SessionId(voucher.session), (0, ())))
+        last = after or self.last.get(SessionId(voucher.session), (0, ()))
+        (call,), words, before = charge_arguments([(signed, last)])
+        return call, words, before
 
     def register(self, name: str, role: int = 1) -> None:
         payload = (1).to_bytes(32, "big") + raw(name).rjust(32, b"\0") + role.to_bytes(32, "big")
@@ -234,8 +265,21 @@ class Hub:
         return Terms(**{**fields, **changes})
 
     def open(self, deposit: int = 10 * DOLLAR, nonce: int = 1, owner: str = "owner", **changes: Any) -> SessionId:
-        self.sessions.open(nonce, deposit, as_abi(self.terms(**changes)), sender=account(owner))
+        """Open a session that its owner has approved; a managed one is brought by its router."""
+        terms = self.terms(**changes)
+        if terms.managed:
+            order = OpenSession(raw(owner), nonce, Amount(deposit), Timestamp(boa.env.timestamp), terms)
+            no_permit = (0, 27, bytes(32), bytes(32))
+            self.sessions.open_for(
+                *as_abi(order)[:-1], as_abi(terms), self.order(order, owner), *no_permit, sender=checksum(terms.router)
+            )
+        else:
+            self.sessions.open(nonce, deposit, as_abi(terms), sender=account(owner))
         return session_id(REF, raw(owner), nonce)
+
+    def order(self, order: Any, signer: str, contract: Any = None) -> bytes:
+        """The signature of an order, for `Sessions` or another contract."""
+        return sign(key(signer), digest(self.domain(contract or self.sessions).separator, order.struct_hash))
 
     def voucher(self, session: bytes, count: int, splits: tuple[Split, ...]) -> Voucher:
         total = Amount(sum(split.amount for split in splits))
@@ -246,8 +290,9 @@ class Hub:
         return sign(key(signer), digest(separator, voucher.struct_hash))
 
     def charge(self, session: bytes, count: int, earned: dict[str, int], signer: str = "session key") -> None:
-        self.settlement.charge(self.charge_call(session, count, earned, signer), sender=account("anyone"))
-        self.last[session] = (count, ordered(earned))
+        call = self.charge_call(session, count, earned, signer)
+        self.settlement.charge(*call, sender=account("anyone"))
+        self.remember(call)
 
 
 def ordered(earned: dict[str, int]) -> tuple[Split, ...]:
@@ -256,6 +301,16 @@ def ordered(earned: dict[str, int]) -> tuple[Split, ...]:
 
 def packed(splits: tuple[Split, ...]) -> list[int]:
     return [split.packed for split in splits]
+
+
+def settle_arguments(calls: Iterable[ChargeCall]) -> tuple[list[Any], list[int], list[int]]:
+    """The charges, splits and splits before of several calls, as `settle` takes them."""
+    calls = list(calls)
+    return (
+        [call for call, _, _ in calls],
+        [word for _, splits, _ in calls for word in splits],
+        [word for _, _, before in calls for word in before],
+    )
 
 
 @pytest.fixture
@@ -284,7 +339,7 @@ def make_hub(asset: Any = None, unsecured_limit: int = 0) -> Hub:
             CHANGE_DELAY,
             at=sessions_address,
         )
-        outbox = contract("messaging/Outbox.vy", REF, operator, settlement_address, MAX_VALIDITY)
+        outbox = contract("messaging/Outbox.vy", REF, operator, settlement_address, MAX_VALIDITY, KEPT_EPOCHS)
         settlement = contract(
             "orchestration/Settlement.vy",
             REF,

@@ -19,6 +19,7 @@ from tests.contracts.conftest import (
     account,
     contract,
     domain_of,
+    key,
     reverts,
     sign_all,
 )
@@ -27,7 +28,7 @@ from tristrata.protocol.epoch import Lane, child_leaf
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import ChainRef, chain_ref, eip155
 from tristrata.protocol.indexed_tree import IndexedTree
-from tristrata.protocol.signing import Domain
+from tristrata.protocol.signing import Domain, compact, digest, sign
 
 HUB, OTHER = chain_ref(eip155(8453)), chain_ref(eip155(42161))
 ROOT, ROOT_2 = b"\x77" * 32, b"\x88" * 32
@@ -104,6 +105,30 @@ def test_add_chain__a_255th__is_refused(ledger: Ledger) -> None:
     last = keccak(bytes([251]))
     ledger.attest(last, 1)
     assert ledger.contract.super_root(1) == ledger.expect((255, leaf(last, 1, ROOT)))
+
+
+def test_checkpoint_digest__three_levels__is_the_ledgers_or_the_parents_outboxs(ledger: Ledger) -> None:
+    below = keccak(b"chain below one without outbox")
+    ledger.contract.add_chain(below, OTHER, bytes(32), bytes(32), sender=ledger.owner)
+    own = domain_of(ledger.contract).separator
+
+    for chain, separator in ((HUB, own), (OTHER, OUTBOX)):
+        hashed = Checkpoint(ChainRef(chain), 1, ROOT).struct_hash
+        assert ledger.contract.checkpoint_digest(chain, 1, ROOT) == digest(separator, hashed)
+        assert ledger.contract.attestation_digest(chain, 1, ROOT) == digest(own, hashed)
+    with reverts("CheckpointLedger", "NoOutbox", OTHER):
+        ledger.contract.checkpoint_digest(below, 1, ROOT)
+    with reverts("CheckpointLedger", "ChainUnknown", REF):
+        ledger.contract.checkpoint_digest(REF, 1, ROOT)
+
+
+def test_attest__grandchild__is_signed_for_the_ledger_and_not_for_its_parent(ledger: Ledger) -> None:
+    parents = [compact(sign(key(name), digest(OUTBOX, Checkpoint(OTHER, 1, ROOT).struct_hash))) for name in QUORUM]
+
+    with reverts("CheckpointLedger", "NotValidator"):
+        ledger.contract.attest(OTHER, 1, ROOT, parents)
+    ledger.attest(OTHER, 1)
+    assert ledger.contract.checkpoint(OTHER, 1).root == ROOT
 
 
 def test_ownership__handed_on__takes_two_steps(ledger: Ledger) -> None:

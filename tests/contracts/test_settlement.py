@@ -1,22 +1,19 @@
-"""Charges and payments: the contract against the pure machine, and every way to get it wrong."""
+"""Charges by voucher: what is recorded, and every way to get it wrong."""
 
 from typing import Any
 
 import boa
 import pytest
 from eth_abi.abi import encode
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
 from tests.contracts.conftest import (
     CHAIN,
+    GRACE,
     REF,
+    ChargeCall,
     Hub,
     account,
-    as_abi,
-    contract,
     key,
     make_hub,
     ordered,
@@ -24,15 +21,24 @@ from tests.contracts.conftest import (
     raw,
     reverts,
 )
-from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.hashing import keccak
-from tristrata.protocol.ids import SessionId, chain_ref, eip155
-from tristrata.protocol.session import ChargeVoucher, Close, RequestClose, Session, SessionRefused, TopUp, apply
-from tristrata.protocol.signing import Domain, digest, sign
-from tristrata.protocol.units import Amount, Seconds, Timestamp
-from tristrata.protocol.voucher import splits_hash
+from tristrata.protocol.ids import SessionId, chain_ref, checksum, eip155
+from tristrata.protocol.session import MAX_COUNT
+from tristrata.protocol.signing import Domain, compact, digest, sign
+from tristrata.protocol.units import Amount
+from tristrata.protocol.voucher import AMOUNT_BITS, charge_tail
 
 FIRST = {"router": 5, "miner": 95}
+SECOND = {"router": 10, "miner": 190}
+ZERO = "0x" + 40 * "0"
+
+
+def low(name: str) -> str:
+    return account(name).lower()
+
+
+def charged(hub: Hub, session: bytes) -> tuple[int, int]:
+    return hub.settlement.charged_amount(session), hub.settlement.charged_tail(session)
 
 
 def test_charge__voucher_of_the_session_key__records_it(hub: Hub) -> None:
@@ -41,19 +47,39 @@ def test_charge__voucher_of_the_session_key__records_it(hub: Hub) -> None:
     hub.charge(session, 2, FIRST)
 
     [event] = [log for log in hub.settlement.get_logs() if type(log).__name__ == "Charged"]
-    charged = hub.settlement.charged(session)
-    assert (charged.cumulative, charged.count, charged.splits) == (100, 2, splits_hash(ordered(FIRST)))
-    assert (event.cumulative, event.count, event.splits) == (100, 2, packed(ordered(FIRST)))
+    assert charged(hub, session) == (100, charge_tail(2, ordered(FIRST)))
+    assert (event.session_id, event.count, event.head) == (session, 2, b"\x33" * 32)
+    assert event.splits == packed(ordered(FIRST))
+    assert (hub.settlement.total_charged(), hub.settlement.total_paid()) == (100, 0)
 
 
-def test_charge__again_upwards__needs_the_previous_splits(hub: Hub) -> None:
+def test_charge__again_upwards__adds_payees_and_keeps_the_others(hub: Hub) -> None:
     session = hub.open()
     hub.charge(session, 2, FIRST)
 
-    with reverts("Settlement", "WrongPreviousSplits"):
-        hub.charge(session, 3, {"router": 10, "miner": 190})
-    hub.charge(session, 3, {"router": 10, "miner": 190, "other": 7}, FIRST)
-    assert hub.settlement.charged(session).cumulative == 207
+    more = {"router": 5, "miner": 190, "other": 7}
+    hub.charge(session, 3, more)
+
+    assert charged(hub, session) == (202, charge_tail(3, ordered(more)))
+    assert hub.settlement.total_charged() == 202
+
+
+def test_charge__same_count_and_more__is_charged(hub: Hub) -> None:
+    session = hub.open()
+    hub.charge(session, 2, FIRST)
+
+    hub.charge(session, 2, SECOND)
+    hub.charge(session, MAX_COUNT, {"router": 10, "miner": 191})
+
+
+def test_charge__32_payees__fit_twice(hub: Hub) -> None:
+    session = hub.open()
+    many = {f"payee {number}": number + 1 for number in range(32)}
+    hub.charge(session, 1, many)
+
+    hub.charge(session, 2, {name: amount + 1 for name, amount in many.items()})
+
+    assert hub.settlement.charged_amount(session) == sum(many.values()) + 32
 
 
 def test_charge__not_upwards__is_refused_with_both_values(hub: Hub) -> None:
@@ -61,233 +87,217 @@ def test_charge__not_upwards__is_refused_with_both_values(hub: Hub) -> None:
     hub.charge(session, 2, FIRST)
 
     with reverts("Settlement", "ChargeNotUp", 100, 2, 100, 2):
-        hub.charge(session, 2, FIRST, FIRST)
+        hub.charge(session, 2, FIRST)
     with reverts("Settlement", "ChargeNotUp", 101, 1, 100, 2):
-        hub.charge(session, 1, {"router": 6, "miner": 95}, FIRST)
+        hub.charge(session, 1, {"router": 6, "miner": 95})
+    with reverts("Settlement", "ChargeNotUp", 101, MAX_COUNT + 1, 100, 2):
+        hub.charge(session, MAX_COUNT + 1, {"router": 6, "miner": 95})
 
 
-@pytest.mark.parametrize("earned", [{"router": 4, "miner": 200}, {"miner": 200}, {"router": 200}])
-def test_charge__a_payee_would_have_less__is_refused(hub: Hub, earned: dict[str, int]) -> None:
+def test_charge__nothing_at_all__is_refused(hub: Hub) -> None:
+    session = hub.open()
+
+    with reverts("Settlement", "ChargeNotUp", 0, 1, 0, 0):
+        hub.charge(session, 1, {})
+
+
+def changed(call: ChargeCall, **changes: Any) -> ChargeCall:
+    """A call with another count or other splits before; what was signed stays."""
+    (session, count, head, count_before, split_count, r, vs), splits, before = call
+    count_before = changes.get("count_before", count_before)
+    return (session, count, head, count_before, split_count, r, vs), splits, changes.get("before", before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"before": [0, 0]},
+        {"before": [94, 5]},
+        {"before": [95, 4]},
+        {"before": [95, 0]},
+        {"count_before": 1},
+        {"count_before": 0},
+        {"count_before": 2**255},
+    ],
+)
+def test_charge__after_something_that_was_not_charged__is_refused(hub: Hub, changes: dict[str, Any]) -> None:
+    session = hub.open()
+    hub.charge(session, 2, FIRST)
+    call = hub.charge_call(session, 3, SECOND)
+    order = [split.payee for split in ordered(SECOND)]
+    if "before" in changes and order[0] != raw("miner"):
+        changes = {**changes, "before": changes["before"][::-1]}
+
+    with reverts("Settlement", "WrongSplitsBefore", session):
+        hub.settlement.charge(*changed(call, **changes))
+    hub.settlement.charge(*call)
+
+
+def test_charge__first_one_after_something__is_refused(hub: Hub) -> None:
+    session = hub.open()
+    call = hub.charge_call(session, 3, SECOND)
+
+    for changes in ({"before": [1, 0]}, {"before": [0, 1]}, {"count_before": 1}):
+        with reverts("Settlement", "WrongSplitsBefore", session):
+            hub.settlement.charge(*changed(call, **changes))
+
+
+def test_charge__as_many_splits_before_as_now__or_it_is_refused(hub: Hub) -> None:
+    session = hub.open()
+    call = hub.charge_call(session, 3, SECOND)
+
+    for before in ([], [0], [0, 0, 0]):
+        with reverts("Settlement", "LengthsDiffer", 2, len(before)):
+            hub.settlement.charge(*changed(call, before=before))
+
+
+def test_charge__a_payee_would_have_less__is_refused(hub: Hub) -> None:
     session = hub.open()
     hub.charge(session, 2, FIRST)
 
-    with reverts("Settlement", "SplitShrunk"):
-        hub.charge(session, 3, earned, FIRST)
+    for earned, name in (({"router": 4, "miner": 200}, "router"), ({"router": 200, "miner": 94}, "miner")):
+        with reverts("Settlement", "SplitShrunk", low(name)):
+            hub.charge(session, 3, earned)
+
+
+@pytest.mark.parametrize("earned", [{"miner": 200}, {"router": 200}, {"other": 200}])
+def test_charge__a_payee_was_left_out__is_refused(hub: Hub, earned: dict[str, int]) -> None:
+    session = hub.open()
+    hub.charge(session, 2, FIRST)
+
+    with reverts("Settlement", "WrongSplitsBefore", session):
+        hub.charge(session, 3, earned)
 
 
 def test_charge__above_the_deposit__is_refused(hub: Hub) -> None:
-    session = hub.open(deposit=50)
+    session = hub.open(deposit=99)
 
-    with reverts("Settlement", "AboveDeposit", 100, 50):
+    with reverts("Settlement", "AboveDeposit", 100, 99):
         hub.charge(session, 1, FIRST)
-
-
-def test_charge__above_the_daily_limit__waits_for_the_next_day(hub: Hub) -> None:
-    session = hub.open(max_per_day=Amount(100), expiry=boa.env.timestamp + 10**6)
+    hub.sessions.top_up(session, 1, sender=account("owner"))
     hub.charge(session, 1, FIRST)
 
-    with reverts("Settlement", "AboveDailyLimit", 150, 100):
-        hub.charge(session, 2, {"router": 5, "miner": 145}, FIRST)
-    boa.env.time_travel(86_400)
-    hub.charge(session, 2, {"router": 5, "miner": 145}, FIRST)
+
+def test_charge__above_the_daily_limit__waits_for_the_next_utc_day(hub: Hub) -> None:
+    session = hub.open(max_per_day=Amount(100), expiry=boa.env.timestamp + 10**6)
+    hub.charge(session, 1, FIRST)
+    day = boa.env.timestamp // 86_400
+
+    assert hub.settlement.charged_on_day(session, day) == 100
+    assert hub.settlement.charged_on_day(session, day + 1) == 0
+    with reverts("Settlement", "AboveDailyLimit", 101, 100):
+        hub.charge(session, 2, {"router": 6, "miner": 95})
+    boa.env.time_travel((day + 1) * 86_400 - boa.env.timestamp)
+    with reverts("Settlement", "AboveDailyLimit", 101, 100):
+        hub.charge(session, 2, {"router": 6, "miner": 195})
+    hub.charge(session, 2, {"router": 5, "miner": 195})
+
+
+def test_charge__no_daily_limit__counts_no_days(hub: Hub) -> None:
+    session = hub.open()
+    hub.charge(session, 1, FIRST)
+
+    assert hub.settlement.charged_on_day(session, boa.env.timestamp // 86_400) == 0
+
+
+def with_signature(call: ChargeCall, r: bytes, vs: bytes) -> ChargeCall:
+    head, splits, before = call
+    return (*head[:-2], r, vs), splits, before
 
 
 def test_charge__signed_by_another__is_refused(hub: Hub) -> None:
     session = hub.open()
-    splits = ordered(FIRST)
-    voucher = hub.voucher(session, 1, splits)
+    call = hub.charge_call(session, 1, FIRST)
 
-    for signature in (hub.sign(voucher, "owner"), hub.sign(voucher)[:64], b"\0" * 65):
-        with reverts("Settlement", "WrongSigner"):
-            hub.settlement.charge(as_abi(voucher), packed(splits), [], signature)
+    for name in ("owner", "router", "miner"):
+        with reverts("Settlement", "WrongSigner", low("session key"), low(name)):
+            hub.charge(session, 1, FIRST, name)
+    *_, r, vs = call[0]
+    high_s = (2**255 - 1).to_bytes(32, "big")  # above half the order of the curve; most of those do not fit in vs
+    for wrong in ((bytes(32), bytes(32)), (r, bytes(32)), (r, high_s), (b"\xff" * 32, vs)):
+        with reverts("Settlement", "WrongSigner", low("session key"), ZERO):
+            hub.settlement.charge(*with_signature(call, *wrong))
+    hub.settlement.charge(*call)
+
+
+def attempt(hub: Hub, session: SessionId, words: list[int], total: int) -> None:
+    """Charge any words as splits, signed by the session's key."""
+    hashed = keccak(encode(["uint256[]"], [words]))
+    voucher = replace(hub.voucher(session, 1, ()), cumulative=Amount(total), splits=hashed)
+    r, vs = compact(hub.sign(voucher))
+    hub.settlement.charge((session, 1, voucher.head, 0, len(words), r, vs), words, [0] * len(words))
 
 
 def test_charge__malformed_splits__are_refused(hub: Hub) -> None:
     session = hub.open()
-    splits = packed(ordered(FIRST))
+    one, two = packed(ordered(FIRST))
+    first, second = (checksum(split.payee).lower() for split in ordered(FIRST))
+    nobody, nothing = 7, two >> AMOUNT_BITS << AMOUNT_BITS
 
-    def attempt(words: list[int], total: int) -> None:
-        hashed = splits_hash_of(words)
-        voucher = replace(hub.voucher(session, 1, ordered(FIRST)), cumulative=Amount(total), splits=hashed)
-        hub.settlement.charge(as_abi(voucher), words, [], hub.sign(voucher))
-
-    with reverts("Settlement", "SplitsUnsorted"):
-        attempt(splits[::-1], 100)
-    with reverts("Settlement", "SplitsUnsorted"):
-        attempt([splits[0], splits[0]], 2 * (splits[0] & (2**96 - 1)))
-    with reverts("Settlement", "SplitsUnsorted"):
-        attempt([7], 7)
-    with reverts("Settlement", "WrongSum"):
-        attempt(splits, 101)
-    with reverts("Settlement", "WrongSum"):
-        attempt([], 1)
-    with reverts("Settlement", "WrongSplits"):
-        voucher = hub.voucher(session, 1, ordered(FIRST))
-        hub.settlement.charge(as_abi(voucher), packed(ordered({"router": 6, "miner": 94})), [], hub.sign(voucher))
+    for words, payee in (
+        ([two, one], first),
+        ([one, one], first),
+        ([nobody], ZERO),
+        ([nothing], second),
+        ([one, nothing], second),
+    ):
+        with reverts("Settlement", "SplitInvalid", payee):
+            attempt(hub, session, words, sum(word % 2**AMOUNT_BITS for word in words))
+    # The contract adds up by itself, so that whoever signed another sum signed another voucher.
+    with reverts("Settlement", "WrongSigner"):
+        attempt(hub, session, [one, two], 101)
+    attempt(hub, session, [one, two], 100)
 
 
-def splits_hash_of(words: list[int]) -> bytes:
-    return keccak(encode(["uint256[]"], [words]))
+def test_charge__splits_of_another_voucher__are_refused(hub: Hub) -> None:
+    session = hub.open()
+    call, _, before = hub.charge_call(session, 1, FIRST)
+
+    with reverts("Settlement", "WrongSigner"):
+        hub.settlement.charge(call, packed(ordered({"router": 6, "miner": 94})), before)
 
 
-def test_charge__replayed_on_another_chain_contract_or_session__is_refused(hub: Hub) -> None:
+def test_charge__voucher_of_another_chain_contract_or_session__is_refused(hub: Hub) -> None:
     session, other = hub.open(nonce=1), hub.open(nonce=2)
-    splits = ordered(FIRST)
-    voucher = hub.voucher(session, 1, splits)
-    elsewhere = contract("orchestration/Settlement.vy", REF, hub.sessions.address, hub.outbox.address, 0, 0)
+    call = hub.charge_call(session, 1, FIRST)
+    voucher = hub.voucher(session, 1, ordered(FIRST))
     ours = hub.domain(hub.settlement)
     for domain in (
         Domain(eip155(2), ours.ref, ours.contract),
         Domain(CHAIN, chain_ref(eip155(2)), ours.contract),
-        hub.domain(elsewhere),
+        hub.domain(hub.sessions),
+        hub.domain(make_hub().settlement),
     ):
         signature = sign(key("session key"), digest(domain.separator, voucher.struct_hash))
         with reverts("Settlement", "WrongSigner"):
-            hub.settlement.charge(as_abi(voucher), packed(splits), [], signature)
-    moved = replace(voucher, session=SessionId(other))
+            hub.settlement.charge(*with_signature(call, *compact(signature)))
+    (_, *rest), splits, before = call
     with reverts("Settlement", "WrongSigner"):
-        hub.settlement.charge(as_abi(moved), packed(splits), [], hub.sign(voucher))
+        hub.settlement.charge((other, *rest), splits, before)
+    hub.settlement.charge(*call)
 
 
 def test_charge__unknown_or_closed_session__is_refused(hub: Hub) -> None:
-    with reverts("Settlement", "SessionUnknown"):
-        hub.charge(b"\x99" * 32, 1, FIRST)
+    unknown = b"\x99" * 32
+    with reverts("Settlement", "SessionUnknown", unknown):
+        hub.charge(unknown, 1, FIRST)
     session = hub.open()
-    boa.env.time_travel(20_000)
-    hub.sessions.close(session)
-    with reverts("Settlement", "SessionClosed"):
-        hub.charge(session, 1, FIRST)
-
-
-def test_claim_direct__from_many_sessions__pays_each_cent_once(hub: Hub) -> None:
-    one, two = hub.open(nonce=1), hub.open(nonce=2)
-    hub.charge(one, 1, FIRST)
-    hub.charge(two, 1, {"miner": 50, "router": 1})
-
-    def claim(session: bytes, earned: dict[str, int], name: str) -> int:
-        splits = ordered(earned)
-        index = [split.payee for split in splits].index(raw(name))
-        return int(hub.settlement.claim_direct(session, packed(splits), index))
-
-    assert claim(one, FIRST, "miner") == 95
-    assert claim(one, FIRST, "miner") == 0
-    assert claim(two, {"miner": 50, "router": 1}, "miner") == 50
-    hub.charge(one, 2, {"router": 6, "miner": 100}, FIRST)
-    assert claim(one, {"router": 6, "miner": 100}, "miner") == 5
-    assert hub.dollar.balanceOf(account("miner")) == hub.settlement.claimed(account("miner")) == 150
-
-
-def test_claim_direct__after_the_session_is_closed__still_pays(hub: Hub) -> None:
-    session = hub.open(deposit=1_000)
     hub.charge(session, 1, FIRST)
     boa.env.time_travel(20_000)
-    before = hub.dollar.balanceOf(account("owner"))
     hub.sessions.close(session)
-
-    assert hub.dollar.balanceOf(account("owner")) - before == 900
-    for index in range(2):
-        hub.settlement.claim_direct(session, packed(ordered(FIRST)), index)
-    assert hub.dollar.balanceOf(hub.sessions.address) == 0
+    with reverts("Settlement", "SessionClosed", session):
+        hub.charge(session, 2, SECOND)
+    assert hub.settlement.escrow(session) == hub.settlement.charged_amount(session) == 100
 
 
-def test_claim_direct__splits_that_were_not_charged__are_refused(hub: Hub) -> None:
-    session = hub.open()
+def test_charge__closing_and_expired_but_not_closed__is_charged(hub: Hub) -> None:
+    session = hub.open(expiry=boa.env.timestamp + 1)
+    hub.sessions.request_close(session, sender=account("owner"))
+    boa.env.time_travel(10 * GRACE)
 
-    with reverts("Settlement", "WrongSplits"):
-        hub.settlement.claim_direct(session, packed(ordered(FIRST)), 0)
     hub.charge(session, 1, FIRST)
-    with reverts("Settlement", "WrongSplits"):
-        hub.settlement.claim_direct(session, packed(ordered({"miner": 100})), 0)
-    with reverts("Settlement", "NoSuchSplit", 2, 2):
-        hub.settlement.claim_direct(session, packed(ordered(FIRST)), 2)
 
 
-class AgainstThePureMachine(RuleBasedStateMachine):
-    """Random changes through `protocol.session` and through the contracts: same states, and P1 on real balances."""
-
-    @initialize()
-    def start(self) -> None:
-        self.anchor = boa.env.anchor()
-        self.anchor.__enter__()
-        self.hub = make_hub()
-        terms = self.hub.terms(max_per_day=Amount(300))
-        self.session_id = self.hub.open(deposit=500, max_per_day=Amount(300))
-        self.pure = Session(self.session_id, raw("owner"), terms, Amount(500), grace=Seconds(60))
-        self.put_in = 500
-
-    def teardown(self) -> None:
-        if hasattr(self, "anchor"):
-            self.anchor.__exit__(None, None, None)
-
-    def both(self, change: Any, call: Any) -> None:
-        try:
-            state, _ = apply(self.pure, change, Timestamp(boa.env.timestamp))
-        except (SessionRefused, InvalidValue):
-            with pytest.raises(boa.BoaError):
-                call()
-        else:
-            call()
-            self.pure = state
-
-    @rule(seconds=st.integers(1, 100_000))
-    def wait(self, seconds: int) -> None:
-        boa.env.time_travel(seconds)
-
-    @rule(amount=st.integers(0, 200))
-    def top_up(self, amount: int) -> None:
-        before = self.pure.deposit
-        self.both(
-            TopUp(Amount(amount)),
-            lambda: self.hub.sessions.top_up(self.session_id, amount, sender=account("owner")),
-        )
-        self.put_in += self.pure.deposit - before
-
-    @rule(router=st.integers(0, 200), miner=st.integers(0, 500), count=st.integers(0, 5))
-    def charge(self, router: int, miner: int, count: int) -> None:
-        splits = ordered({"router": router, "miner": miner})
-        voucher = self.hub.voucher(self.session_id, count, splits)
-        self.both(
-            ChargeVoucher(voucher, splits),
-            lambda: self.hub.settlement.charge(
-                as_abi(voucher), packed(splits), packed(self.pure.charge.splits), self.hub.sign(voucher)
-            ),
-        )
-
-    @rule(sender=st.sampled_from(["owner", "router", "session key", "stranger"]))
-    def request_close(self, sender: str) -> None:
-        self.both(
-            RequestClose(raw(sender)),
-            lambda: self.hub.sessions.request_close(self.session_id, sender=account(sender)),
-        )
-
-    @rule()
-    def close(self) -> None:
-        self.both(Close(), lambda: self.hub.sessions.close(self.session_id))
-
-    @rule(index=st.integers(0, 1))
-    def claim(self, index: int) -> None:
-        if self.pure.charge.splits:
-            self.hub.settlement.claim_direct(self.session_id, packed(self.pure.charge.splits), index)
-
-    @invariant()
-    def states_are_the_same_and_money_is_conserved(self) -> None:
-        if not hasattr(self, "pure"):
-            return
-        charged = self.hub.settlement.charged(self.session_id)
-        pure = self.pure.charge
-        assert (charged.cumulative, charged.count) == (pure.cumulative, pure.count)
-        assert charged.splits == splits_hash(pure.splits)
-        session = self.hub.sessions.session(self.session_id)
-        assert (session.deposit, session.closing_at, session.closed) == (
-            self.pure.deposit,
-            self.pure.closing_at,
-            self.pure.closed,
-        )
-        paid = sum(self.hub.dollar.balanceOf(account(name)) for name in ("router", "miner"))
-        refund = self.pure.remaining if self.pure.closed else 0
-        assert paid <= pure.cumulative <= self.put_in
-        assert self.hub.dollar.balanceOf(self.hub.sessions.address) == self.put_in - paid - refund
-
-
-TestAgainstThePureMachine = AgainstThePureMachine.TestCase
-TestAgainstThePureMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+def test_chain_ref__of_settlement__is_the_hubs(hub: Hub) -> None:
+    assert hub.settlement.chain_ref() == REF
+    assert (hub.settlement.asset(), hub.settlement.sessions()) == (hub.dollar.address, hub.sessions.address)

@@ -25,6 +25,7 @@ from tests.contracts.conftest import (
     sign_all,
 )
 from tests.contracts.test_validator_set import malformed
+from tristrata.bindings.artifacts import load
 from tristrata.protocol.attestation import Checkpoint, Epoch
 from tristrata.protocol.epoch import Lane
 from tristrata.protocol.hashing import address_word, keccak
@@ -46,19 +47,25 @@ class Chain:
 
 
 HUB, OTHER = Chain(eip155(8453), b"\x0a"), Chain(eip155(42161), b"\x0b")
+PRIVATE, ORPHAN = Chain(eip155(31_340), b"\x0c"), Chain(eip155(31_341), b"\x0d")
 FALSE_ROOT, TRUE_ROOT = b"\x77" * 32, b"\x88" * 32
 EPOCH = Epoch(5, 10, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32)
 OTHER_EPOCH = Epoch(5, 10, b"\x01" * 32, b"\x02" * 32, b"\x04" * 32)
 
 
 class Court(Validators):
-    """Validators of two slashable hubs, who all stake 20 for the first one, and evidence against them."""
+    """Validators of two slashable hubs, who all stake 20 for the first one, and evidence against them.
+
+    `PRIVATE` settles on the first hub; `ORPHAN` on one that has no outbox.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         for chain in (HUB, OTHER):
             self.ledger.add_chain(chain.ref, REF, chain.outbox.separator, chain.settlement, sender=self.owner)
             self.change(self.set, "set_slashable", chain.ref, True)
+        for chain, parent in ((PRIVATE, HUB), (ORPHAN, PRIVATE)):
+            self.ledger.add_chain(chain.ref, parent.ref, bytes(32), bytes(32), sender=self.owner)
         self.change(self.ledger, "set_hub", self.bridge)
         for name, stake in WEIGHTS.items():
             self.register(name, stake)
@@ -67,10 +74,18 @@ class Court(Validators):
         for name in WEIGHTS:
             self.set.allocate(HUB.ref, 20, sender=account(f"account of {name}"))
 
-    def checkpoint(self, name: str, root: bytes, epoch: int = 5, ledger: Any = None, chain: Chain = HUB) -> Signature:
-        """A validator's signature."""
-        [signature] = sign_all(domain_of(ledger or self.ledger), Checkpoint(chain.ref, epoch, root), [name])
+    def checkpoint(
+        self, name: str, root: bytes, epoch: int = 5, domain: Domain | None = None, chain: Chain = HUB
+    ) -> Signature:
+        """A validator's signature, for the ledger unless for another domain."""
+        [signature] = sign_all(domain or domain_of(self.ledger), Checkpoint(chain.ref, epoch, root), [name])
         return signature
+
+    def contradict(self, chain: Chain, *domains: Domain) -> None:
+        """Report a validator that signed two roots, the first for the first domain, the second for the second."""
+        roots = (FALSE_ROOT, TRUE_ROOT)
+        signed = [self.checkpoint(ONE, root, 5, domain, chain) for root, domain in zip(roots, domains, strict=True)]
+        self.set.slash_equivocation(chain.ref, 5, *roots, *signed, sender=REPORTER)
 
     def equivocate(self, name: str, epoch: int = 5) -> None:
         """Report a validator that signed two roots."""
@@ -143,9 +158,6 @@ def test_slash_equivocation__again_for_an_epoch__is_refused_and_another_epoch_co
 
     with reverts("ValidatorSet", "AlreadySlashed", holder, HUB.ref, 5):
         court.equivocate(ONE)
-    first, second = sign_epochs(ONE)
-    with reverts("ValidatorSet", "AlreadySlashed", holder, HUB.ref, 5):
-        court.set.slash_epoch_equivocation(HUB.ref, as_abi(EPOCH), as_abi(OTHER_EPOCH), first, second)
     exit_at = court.set.validator(holder).exit_at
     boa.env.time_travel(10)
     court.equivocate(ONE, epoch=6)
@@ -158,26 +170,64 @@ def sign_epochs(*names: str, chain: Chain = HUB) -> list[Signature]:
     return [sign_all(chain.outbox, epoch, [name])[0] for name in names for epoch in (EPOCH, OTHER_EPOCH)]
 
 
-def test_slash_epoch_equivocation__two_epochs_of_one_number__costs_half(court: Court) -> None:
-    first, second = sign_epochs(ONE)
+def test_slashing__two_right_epochs_of_one_number__cost_nothing(court: Court) -> None:
+    signatures = sign_epochs(ONE)
 
-    court.set.slash_epoch_equivocation(HUB.ref, as_abi(EPOCH), as_abi(OTHER_EPOCH), first, second, sender=REPORTER)
+    with reverts("ValidatorSet", "NotValidator"):
+        court.set.slash_equivocation(HUB.ref, 5, FALSE_ROOT, TRUE_ROOT, *signatures)
+    for epoch, signature in zip((EPOCH, OTHER_EPOCH), signatures, strict=True):
+        with reverts("ValidatorSet", "NotProvenFalse", HUB.ref, epoch.struct_hash):
+            court.slash_false([signature], epoch)
+    assert [abi["name"] for abi in load("ValidatorSet").abi if "slash_" in abi.get("name", "")] == [
+        "slash_equivocation",
+        "slash_conviction",
+        "slash_false_epoch",
+    ]
+    assert court.stake(ONE) == 40
+
+
+def test_slash_equivocation__of_a_grandchild__is_signed_for_its_parents_outbox(court: Court) -> None:
+    court.contradict(PRIVATE, HUB.outbox, HUB.outbox)
 
     assert (court.stake(ONE), *court.paid()) == (20, 2, 18)
-    assert court.set.equivocated(account(f"account of {ONE}"), HUB.ref, 5)
+    assert court.set.equivocated(account(f"account of {ONE}"), PRIVATE.ref, 5)
+    assert not court.set.equivocated(account(f"account of {ONE}"), HUB.ref, 5)
+
+
+def test_slash_equivocation__signed_for_another_layer__does_not_count(court: Court) -> None:
+    ours = domain_of(court.ledger)
+
+    for chain, right, wrong in ((HUB, ours, HUB.outbox), (PRIVATE, HUB.outbox, ours), (PRIVATE, HUB.outbox, OTHER.outbox)):
+        for domains in ((wrong, wrong), (right, wrong), (wrong, right)):
+            with reverts("ValidatorSet", "NotValidator"):
+                court.contradict(chain, *domains)
+    with reverts("ValidatorSet", "NoOutbox", PRIVATE.ref):
+        court.contradict(ORPHAN, HUB.outbox, HUB.outbox)
+    with reverts("CheckpointLedger", "ChainUnknown", REF):
+        court.set.slash_equivocation(REF, 5, FALSE_ROOT, TRUE_ROOT, *sign_epochs(ONE))
+    assert court.stake(ONE) == 40
+
+
+def test_slash_conviction__of_a_grandchild_attested_here__is_signed_for_the_ledger(court: Court) -> None:
+    court.change(court.set, "set_slashable", PRIVATE.ref, True)
+    court.set.allocate(PRIVATE.ref, 10, sender=account(f"account of {ONE}"))
+    lie = Checkpoint(PRIVATE.ref, 5, FALSE_ROOT)
+    signatures = sign_all(domain_of(court.ledger), lie)
+    court.ledger.attest(PRIVATE.ref, 5, FALSE_ROOT, signatures)
+    court.finalize(chain=PRIVATE)
+
+    with reverts("ValidatorSet", "NotValidator"):
+        court.convict(sign_all(HUB.outbox, lie), chain=PRIVATE)
+    court.convict(signatures, chain=PRIVATE)
+
+    assert (court.stake(ONE), court.stake(TWO), court.part(ONE)) == (30, 35, 20)
 
 
 def test_slash_equivocation__no_contradiction__is_refused(court: Court) -> None:
     once = court.checkpoint(ONE, FALSE_ROOT)
-    later = Epoch(6, 20, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32)
-    first, second = sign_epochs(ONE)
 
     with reverts("ValidatorSet", "SameStatement"):
         court.set.slash_equivocation(HUB.ref, 5, FALSE_ROOT, FALSE_ROOT, once, once)
-    with reverts("ValidatorSet", "SameStatement"):
-        court.set.slash_epoch_equivocation(HUB.ref, as_abi(EPOCH), as_abi(EPOCH), first, first)
-    with reverts("ValidatorSet", "EpochsDiffer", 5, 6):
-        court.set.slash_epoch_equivocation(HUB.ref, as_abi(EPOCH), as_abi(later), first, second)
     with reverts("ValidatorSet", "SignersDiffer", account(ONE).lower(), account(TWO).lower()):
         court.set.slash_equivocation(HUB.ref, 5, FALSE_ROOT, TRUE_ROOT, once, court.checkpoint(TWO, TRUE_ROOT))
 
@@ -187,7 +237,7 @@ def test_slash_equivocation__signatures_that_prove_nothing__are_refused(court: C
     elsewhere = contract("security/CheckpointLedger.vy", REF, court.set.address, 0)
     strangers = (
         court.checkpoint("stranger", TRUE_ROOT),
-        court.checkpoint(ONE, TRUE_ROOT, ledger=elsewhere),
+        court.checkpoint(ONE, TRUE_ROOT, domain=domain_of(elsewhere)),
         court.checkpoint(ONE, TRUE_ROOT, epoch=6),
         court.checkpoint(ONE, TRUE_ROOT, chain=OTHER),
     )
@@ -201,15 +251,6 @@ def test_slash_equivocation__signatures_that_prove_nothing__are_refused(court: C
         with reverts("ValidatorSet", "NotValidator"):
             court.set.slash_equivocation(HUB.ref, 5, FALSE_ROOT, TRUE_ROOT, good, stranger)
     assert court.stake(ONE) == 40
-
-
-def test_slash_epoch_equivocation__signed_for_another_outbox__is_refused(court: Court) -> None:
-    [ours, _], [_, theirs] = sign_epochs(ONE), sign_epochs(ONE, chain=OTHER)
-
-    with reverts("ValidatorSet", "NotValidator"):
-        court.set.slash_epoch_equivocation(HUB.ref, as_abi(EPOCH), as_abi(OTHER_EPOCH), ours, theirs)
-    with reverts("ValidatorSet", "NoOutbox", REF):
-        court.set.slash_epoch_equivocation(REF, as_abi(EPOCH), as_abi(OTHER_EPOCH), ours, ours)
 
 
 def test_slash_equivocation__with_the_old_key_and_the_new__is_one_account(court: Court) -> None:

@@ -40,6 +40,7 @@ struct Checkpoint:
     timestamp: uint64
 
 _TYPE: constant(bytes32) = keccak256("Checkpoint(bytes32 chain,uint64 epoch,bytes32 root)")
+parent_of: HashMap[bytes32, bytes32]
 outbox_separator_of: public(HashMap[bytes32, bytes32])
 settlement_of: public(HashMap[bytes32, bytes32])
 convicted: public(HashMap[bytes32, HashMap[uint64, bytes32]])
@@ -51,7 +52,8 @@ def __init__(separator: bytes32):
     self._separator = separator
 
 @external
-def add(ref: bytes32, separator: bytes32):
+def add(ref: bytes32, parent: bytes32, separator: bytes32):
+    self.parent_of[ref] = parent
     self.outbox_separator_of[ref] = separator
     self.settlement_of[ref] = ref
 
@@ -63,11 +65,25 @@ def convict(ref: bytes32, epoch: uint64, root: bytes32):
 @external
 @view
 def checkpoint_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32:
+    separator: bytes32 = self._separator
+    if self.parent_of[ref] != empty(bytes32):
+        separator = self.outbox_separator_of[self.parent_of[ref]]
+        if separator == empty(bytes32):
+            raw_revert(abi_encode(self.parent_of[ref], method_id=method_id("NoOutbox(bytes32)")))
+    return keccak256(concat(x"1901", separator, keccak256(abi_encode(_TYPE, ref, epoch, root))))
+
+@external
+@view
+def attestation_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32:
     return keccak256(concat(x"1901", self._separator, keccak256(abi_encode(_TYPE, ref, epoch, root))))
 """
 pytestmark = pytest.mark.timeout(3_600)  # for the long profile
 SEPARATOR, FUNDS, FILLERS = keccak(b"ledger"), 10_000, 30
-HUB, OTHER, BARE = (ChainRef(keccak(name)) for name in (b"hub", b"other", b"no outbox"))
+HUB, OTHER, BARE, PRIVATE, ORPHAN = (
+    ChainRef(keccak(name)) for name in (b"hub", b"other", b"no outbox", b"private", b"orphan")
+)
+LEDGER_CHAIN = ChainRef(bytes(32))
+PARENTS = {HUB: LEDGER_CHAIN, OTHER: LEDGER_CHAIN, BARE: LEDGER_CHAIN, PRIVATE: HUB, ORPHAN: BARE}
 LIE = Checkpoint(HUB, 1, b"\x01" * 32)
 OUTBOXES = {chain: keccak(chain) for chain in (HUB, OTHER)}
 ACTORS = [f"actor {number}" for number in range(4)]
@@ -79,7 +95,8 @@ chains = st.sampled_from([HUB, OTHER])
 amounts = st.integers(0, 60)
 numbers = st.integers(1, 2)
 some_keys = st.lists(st.sampled_from(KEYS[:4]), max_size=3)
-checkpoints = st.builds(Checkpoint, st.just(HUB), numbers, st.sampled_from([b"\x01" * 32, b"\x02" * 32]))
+roots = st.sampled_from([b"\x01" * 32, b"\x02" * 32])
+checkpoints = st.builds(Checkpoint, st.just(HUB), numbers, roots)
 epochs = st.builds(
     Epoch, numbers, st.sampled_from([5, 6]), st.just(bytes(32)), st.just(bytes(32)), st.just(b"\x07" * 32)
 )
@@ -125,9 +142,9 @@ class AgainstThePureMachine(RuleBasedStateMachine):
             *as_abi(penalties),
             CHANGE_DELAY,
         )
-        pure = Slashing(Stakes(rules), penalties, SEPARATOR, OUTBOXES)
-        for chain, separator in OUTBOXES.items():
-            ledger.add(chain, separator)
+        pure = Slashing(Stakes(rules), penalties, LEDGER_CHAIN, SEPARATOR, PARENTS, OUTBOXES)
+        for chain, parent in PARENTS.items():
+            ledger.add(chain, parent, OUTBOXES.get(chain, bytes(32)))
         for name in ACTORS + [f"filler {number}" for number in range(FILLERS)]:
             token.mint(account(name), FUNDS)
             token.approve(validators.address, 2**256 - 1, sender=account(name))
@@ -241,30 +258,32 @@ class AgainstThePureMachine(RuleBasedStateMachine):
         self.pure, _ = slashing.apply(self.pure, slashing.ProveFalse(chain, found), Timestamp(boa.env.timestamp))
         self.false.append((chain, epoch))
 
-    @rule(actor=actors, statements=st.tuples(checkpoints, checkpoints), by=st.tuples(keys, keys), same=st.booleans())
-    def slash_equivocation(
-        self, actor: str, statements: tuple[Checkpoint, Checkpoint], by: tuple[str, str], same: bool
-    ) -> None:
-        first, second = statements[0], replace(statements[1], epoch=statements[0].epoch)
-        signatures = self.sign_both(SEPARATOR, (first, second), (by[0], by[0]) if same else by)
-        change = slashing.SlashEquivocation(raw(actor), HUB, (first, second), signatures)
-        arguments = (HUB, first.epoch, first.root, second.root, *map(compact, signatures))
-        self.both(change, self.set.slash_equivocation, *arguments, sender=actor)
-
     @rule(
         actor=actors,
-        chain=st.sampled_from([HUB, OTHER, BARE]),
-        statements=st.tuples(epochs, epochs),
-        signer=keys,
-        signed_for=chains,
+        chain=st.sampled_from([HUB, HUB, PRIVATE, PRIVATE, ORPHAN]),
+        epoch=numbers,
+        roots=st.tuples(roots, roots),
+        by=st.tuples(keys, keys),
+        same=st.booleans(),
+        astray=rarely(st.sampled_from([SEPARATOR, *OUTBOXES.values()])),
     )
-    def slash_epoch_equivocation(
-        self, actor: str, chain: ChainRef, statements: tuple[Epoch, Epoch], signer: str, signed_for: ChainRef
+    def slash_equivocation(
+        self,
+        actor: str,
+        chain: ChainRef,
+        epoch: int,
+        roots: tuple[bytes, bytes],
+        by: tuple[str, str],
+        same: bool,
+        astray: bytes | None,
     ) -> None:
-        signatures = self.sign_both(OUTBOXES[signed_for], statements, (signer, signer))
-        change = slashing.SlashEquivocation(raw(actor), chain, statements, signatures)
-        arguments = (chain, *map(as_abi, statements), *map(compact, signatures))
-        self.both(change, self.set.slash_epoch_equivocation, *arguments, sender=actor)
+        separator = astray or (OUTBOXES[HUB] if chain == PRIVATE else SEPARATOR)
+        messages = (digest(separator, Checkpoint(chain, epoch, root).struct_hash) for root in roots)
+        signers = (by[0], by[0]) if same else by
+        first, second = (sign(key(name), message) for name, message in zip(signers, messages, strict=True))
+        change = slashing.SlashEquivocation(raw(actor), chain, epoch, roots, (first, second))
+        arguments = (chain, epoch, *roots, compact(first), compact(second))
+        self.both(change, self.set.slash_equivocation, *arguments, sender=actor)
 
     @rule(actor=actors, epoch=numbers, signers=some_keys, honest=st.booleans())
     def slash_conviction(self, actor: str, epoch: int, signers: list[str], honest: bool) -> None:
@@ -285,14 +304,6 @@ class AgainstThePureMachine(RuleBasedStateMachine):
         change = slashing.SlashFalseEpoch(raw(actor), chain, epoch, signatures)
         arguments = (chain, as_abi(epoch), list(map(compact, signatures)))
         self.both(change, self.set.slash_false_epoch, *arguments, sender=actor)
-
-    @staticmethod
-    def sign_both(separator: bytes, statements: tuple[Any, Any], signers: tuple[str, str]) -> tuple[bytes, bytes]:
-        first, second = (
-            sign(key(name), digest(separator, statement.struct_hash))
-            for name, statement in zip(signers, statements, strict=True)
-        )
-        return first, second
 
     @invariant()
     def states_are_the_same(self) -> None:

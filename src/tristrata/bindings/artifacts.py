@@ -104,14 +104,24 @@ def compile_contract(name: str) -> None:
 def decode_error(data: bytes, errors: tuple[str, ...]) -> tuple[str, tuple[Any, ...]] | None:
     """The name and values of the contract error in revert ``data``; ``None`` when it is none of ``errors``."""
     for signature in errors:
-        if keccak(signature.encode())[:4] == data[:4]:
-            name, _, arguments = signature.rstrip(")").partition("(")
-            types = arguments.split(",") if arguments else []
+        if selector(signature) == data[:4]:
+            name, types = parse_signature(signature)
             try:
                 return name, tuple(decode(types, data[4:]))
             except DecodingError:
                 return None
     return None
+
+
+def parse_signature(signature: str) -> tuple[str, list[str]]:
+    """An error's name, and the types of its values."""
+    name, _, arguments = signature.rstrip(")").partition("(")
+    return name, arguments.split(",") if arguments else []
+
+
+def selector(signature: str) -> bytes:
+    """The four bytes that an error's data begins with."""
+    return keccak(signature.encode())[:4]
 
 
 def _error_signatures(name: str) -> tuple[str, ...]:

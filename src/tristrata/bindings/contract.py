@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 from eth_abi.abi import decode, encode
 
-from tristrata.bindings.artifacts import CONTRACTS, Artifact, decode_error, load
-from tristrata.chains.evm import EvmChain, Log
+from tristrata.bindings.artifacts import Artifact, load
+from tristrata.bindings.sentences import explain
+from tristrata.chains.evm import CallRefused, EvmChain, Log
 from tristrata.chains.writer import Inclusion, TransactionWriter
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, parse_address
@@ -31,28 +32,27 @@ class Contract:
         self._artifact: Artifact = load(name)
 
     async def read(self, function: str, *arguments: Any, at: int) -> Any:
-        """What a view function gives at block ``at``: one value, or a tuple."""
+        """What a view function gives at block ``at``: one value, or a tuple. Raises `CallRefused` in words."""
         entry = self._functions[function]
-        output = await self.chain.call(self.address, self.calldata(function, *arguments), at)
+        try:
+            output = await self.chain.call(self.address, self.calldata(function, *arguments), at)
+        except CallRefused as refusal:
+            if refusal.data is None:
+                raise
+            told = f"{self.name}.{function} on {self.chain.name}: {explain(refusal.data).text}"
+            raise CallRefused(told, data=refusal.data) from refusal
         types = [_type(parameter) for parameter in entry["outputs"]]
         values = tuple(_raw(kind, value) for kind, value in zip(types, decode(types, output), strict=True))
         return values[0] if len(values) == 1 else values
 
     async def write(self, writer: TransactionWriter, purpose: str, function: str, *arguments: Any) -> Inclusion:
-        """Call a function by a transaction of ``writer``'s. Raises `TransactionReverted` with the contract's error."""
-        return await writer.submit(purpose, self.address, self.calldata(function, *arguments), self.decode_error)
+        """Call a function by a transaction of ``writer``'s. Raises `TransactionReverted` in words."""
+        return await writer.submit(purpose, self.address, self.calldata(function, *arguments), explain)
 
     def calldata(self, function: str, *arguments: Any) -> bytes:
         """The call as bytes."""
         types = [_type(parameter) for parameter in self._functions[function]["inputs"]]
         return keccak(f"{function}({','.join(types)})".encode())[:4] + encode(types, arguments)
-
-    def decode_error(self, data: bytes) -> tuple[str, tuple[Any, ...]] | None:
-        """The error in revert data: the contract's own, or that of another of ours which it called."""
-        for name in (self.name, *CONTRACTS):
-            if (found := decode_error(data, load(name).errors)) is not None:
-                return found
-        return None
 
     def event(self, log: Log) -> Event | None:
         """The event in a log; `None` if it is not one of this contract's."""

@@ -25,11 +25,22 @@ class WrongChain(TristrataError):
 
 
 class CallRefused(TristrataError):
-    """The chain refused a call or a transaction; ``data`` is what the contract reverted with."""
+    """The chain refused a call or a transaction.
 
-    def __init__(self, message: str, *, data: bytes = b"") -> None:
+    ``data`` is what the contract reverted with; ``None`` when it was the chain that refused, and no contract.
+    """
+
+    def __init__(self, message: str, *, data: bytes | None) -> None:
         super().__init__(message)
         self.data = data
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a contract refused: its error, and ``text``, one line that tells it in words and repeats it."""
+
+    name: str
+    values: tuple[Any, ...]
+    text: str
 
 
 class Level(StrEnum):
@@ -208,6 +219,10 @@ def _request(sender: Address, to: Address | None, data: bytes) -> dict[str, str]
 
 
 def _refusal(name: str, method: str, error: dict[str, Any]) -> CallRefused:
-    data = error.get("data")
-    raw = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
-    return CallRefused(f"{name} refused {method}: {error.get('message')}", data=raw)
+    message, data = str(error.get("message")), error.get("data")
+    raw = None
+    if isinstance(data, str) and data.startswith("0x"):
+        raw = bytes.fromhex(data[2:])
+    elif "execution reverted" in message.lower():  # what Geth says of a revert without data
+        raw = b""
+    return CallRefused(f"{name} refused {method}: {message}", data=raw)

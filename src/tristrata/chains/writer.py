@@ -2,33 +2,36 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from coincurve import PrivateKey
 from eth_account import Account
 
-from tristrata.chains.evm import CallRefused, EvmChain
+from tristrata.chains.evm import CallRefused, EvmChain, Refusal
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, checksum
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Gas
 from tristrata.storage.intents import Intent, Intents
 
-DecodeError = Callable[[bytes], tuple[str, tuple[Any, ...]] | None]
+Explain = Callable[[bytes], Refusal]
 _PRIORITY_FEE = 1_000_000
 _GAS_MARGIN = 1.25
 _INCLUSION_SECONDS = 120.0
+_CHANGED = Refusal(
+    "Reverted",
+    (),
+    "the transaction is in a block but reverted there: what it relied on had changed since it was planned",
+)
 
 
 class TransactionReverted(TristrataError):
-    """A contract refused a transaction: ``name`` and ``values`` are its own error's."""
+    """A contract refused a transaction: ``name`` and ``values`` are its own error's, addresses raw bytes."""
 
-    def __init__(self, purpose: str, name: str, values: tuple[Any, ...]) -> None:
-        shown = ", ".join("0x" + value.hex() if isinstance(value, bytes) else str(value) for value in values)
-        super().__init__(f"{purpose}: the contract refused with {name}({shown})")
-        self.name = name
-        self.values = values
+    def __init__(self, purpose: str, refusal: Refusal) -> None:
+        super().__init__(f"{purpose}: {refusal.text}")
+        self.name = refusal.name
+        self.values = refusal.values
 
 
 class NotIncluded(TristrataError):
@@ -54,7 +57,7 @@ class TransactionWriter:
         self._poll_seconds = poll_seconds
         self._lock = asyncio.Lock()
 
-    async def submit(self, purpose: str, to: Address | None, data: bytes, decode: DecodeError) -> Inclusion:
+    async def submit(self, purpose: str, to: Address | None, data: bytes, explain: Explain) -> Inclusion:
         """Send a transaction for ``purpose`` unless it was sent before, and wait until it is in a block.
 
         A purpose is one transaction for ever: after a crash, or when said twice, the same one is sent again and its
@@ -63,21 +66,21 @@ class TransactionWriter:
         async with self._lock:
             intent = await self._intents.find(self.chain.caip2, self.address, purpose)
             if intent is None:
-                intent = await self._plan(purpose, to, data, decode)
+                intent = await self._plan(purpose, to, data, explain)
         if intent.block is None or intent.gas_used is None:
             intent = await self._carry_through(intent)
         if not intent.succeeded:
-            raise TransactionReverted(purpose, "Reverted", ())
+            raise TransactionReverted(purpose, _CHANGED)
         assert intent.block is not None and intent.gas_used is not None
         return Inclusion(intent.tx_hash, intent.block, Gas(intent.gas_used))
 
-    async def _plan(self, purpose: str, to: Address | None, data: bytes, decode: DecodeError) -> Intent:
+    async def _plan(self, purpose: str, to: Address | None, data: bytes, explain: Explain) -> Intent:
         try:
             gas = await self.chain.estimate(self.address, to, data)
         except CallRefused as refusal:
-            if (found := decode(refusal.data)) is not None:
-                raise TransactionReverted(purpose, *found) from refusal
-            raise
+            if refusal.data is None:
+                raise
+            raise TransactionReverted(purpose, explain(refusal.data)) from refusal
         nonce = max(
             await self.chain.nonce(self.address), await self._intents.next_nonce(self.chain.caip2, self.address)
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tristrata.bindings.contract import constructor_data
+from tristrata.bindings.sentences import explain
 from tristrata.chains.evm import EvmChain, Level
 from tristrata.chains.writer import TransactionWriter
 from tristrata.config.manifest import DeployedContract, Manifest, read_manifest, write_manifest
@@ -50,7 +51,7 @@ async def _deploy(contract: PlannedContract, writer: TransactionWriter) -> Deplo
     chain = writer.chain
     data = constructor_data(contract.name, *contract.arguments)
     purpose = f"deploy {contract.nonce} {contract.name}"
-    included = await writer.submit(purpose, None, data, lambda _: None)
+    included = await writer.submit(purpose, None, data, explain)
     code = await chain.code(contract.address, included.block)
     if not code:
         raise DeploymentBroken(

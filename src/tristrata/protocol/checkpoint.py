@@ -211,11 +211,10 @@ class AdvanceSet(msgspec.Struct, frozen=True):
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """``Settlement`` seals the next epoch, in block ``height``, with what a quorum signed about it."""
+    """Anyone seals the next epoch with what a quorum signed about it."""
 
     statement: Epoch
     signatures: tuple[bytes, ...]
-    height: int
 
 
 class ChildAttested(msgspec.Struct, frozen=True):
@@ -391,10 +390,9 @@ def _(change: Seal, state: Outbox, now: Timestamp) -> tuple[Outbox, list[OutboxE
     statement = change.statement
     if statement.epoch != state.epoch + 1:
         raise CheckpointRefused(f"epoch {statement.epoch} is out of order: {state.epoch + 1} comes next")
-    if not state.block < statement.block_number < change.height:
+    if statement.block_number <= state.block:
         raise CheckpointRefused(
-            f"reference block {statement.block_number} must lie after the last epoch's, {state.block}, "
-            f"and before the current one, {change.height}"
+            f"reference block {statement.block_number} must lie after the last epoch's, {state.block}"
         )
     _check(state.validators, state.separator, statement.struct_hash, change.signatures, now)
     messages_root, children_root = state.messages.root, state.tree.root

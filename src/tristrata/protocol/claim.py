@@ -203,7 +203,7 @@ def _(change: Veto, state: Accounts, now: Timestamp) -> tuple[Accounts, list[Cla
 
 @_apply.register
 def _(change: Refute, state: Accounts, now: Timestamp) -> tuple[Accounts, list[ClaimEvent]]:
-    sealed = _live(state, change.epoch)
+    sealed = _kept(state, change.epoch)
     stated = sealed.payouts.get(change.payee)
     entries = (
         Counter(amount for session, amount in stated.entries if session == change.session) if stated else Counter()
@@ -244,8 +244,8 @@ def _(change: ClaimDirect, state: Accounts, now: Timestamp) -> tuple[Accounts, l
     return _pay(state, change.payee, min(due, state.total_charged - state.total_paid))
 
 
-def _live(state: Accounts, epoch: int) -> SealedPayouts:
-    """A sealed epoch that is kept, and whose payouts nobody stopped."""
+def _kept(state: Accounts, epoch: int) -> SealedPayouts:
+    """A sealed epoch that is kept."""
     if not 1 <= epoch <= len(state.epochs):
         raise ClaimRefused(f"epoch {epoch} is not sealed; {len(state.epochs)} are")
     if epoch <= len(state.epochs) - state.kept_epochs:
@@ -253,7 +253,12 @@ def _live(state: Accounts, epoch: int) -> SealedPayouts:
             f"epoch {epoch} is not kept any more, only the {state.kept_epochs} newest are",
             remedy="claim from the newest epoch, which pays as much or more, or directly",
         )
-    sealed = state.epochs[epoch - 1]
+    return state.epochs[epoch - 1]
+
+
+def _live(state: Accounts, epoch: int) -> SealedPayouts:
+    """A sealed epoch that is kept, and whose payouts nobody stopped."""
+    sealed = _kept(state, epoch)
     if sealed.stopped:
         raise ClaimRefused(
             f"epoch {epoch} pays nothing: it was vetoed or refuted", remedy="claim from another, or directly"

@@ -200,8 +200,7 @@ def _(change: TopUp, state: Session, now: Timestamp) -> tuple[Session, list[Sess
 def _(change: ChargeVoucher, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
     voucher, before = change.voucher, state.charge
     _check_voucher(state, voucher, change.splits)
-    if change.signer != state.key and (change.signer != state.replaced_key or now > state.replaced_until):
-        raise SessionRefused(f"0x{change.signer.hex()} is not the session's key, or not any more")
+    _check_signer(state, change.signer, now)
     if voucher.cumulative <= before.cumulative or voucher.count < before.count:
         raise SessionRefused(
             f"the voucher stands at {voucher.cumulative} after {voucher.count} receipts; "
@@ -261,13 +260,13 @@ def _(change: Close, state: Session, now: Timestamp) -> tuple[Session, list[Sess
 def _(change: Forfeit, state: Session, now: Timestamp) -> tuple[Session, list[SessionEvent]]:
     voucher, before = change.voucher, state.charge
     _check_voucher(state, voucher, change.splits)
-    if change.signer not in (state.key, state.replaced_key) or not any(change.signer):
-        raise SessionRefused(f"0x{change.signer.hex()} never was the session's key")
+    _check_signer(state, change.signer, now)
     if not forfeit.contradict(before.splits, change.splits):
         raise SessionRefused("the voucher and what is charged do not contradict each other: charge the higher one")
-    splits = forfeit.cut(forfeit.merge(before.splits, change.splits), _spendable(state, now))
+    spendable = _spendable(state, now)
+    splits = forfeit.cut(forfeit.merge(before.splits, change.splits), spendable)
     kept = sum(split.amount for split in splits)
-    bonus = Amount(state.deposit - kept)
+    bonus = Amount((state.deposit if state.terms.managed else spendable) - kept)
     if all(split.payee == state.terms.router or not split.amount for split in splits):
         bonus = Amount(0)
     from_bond = Amount(min(bonus, change.bond) if state.terms.managed else 0)
@@ -288,13 +287,18 @@ def _check_voucher(state: Session, voucher: Voucher, splits: tuple[Split, ...]) 
         raise SessionRefused("the splits are not those that the voucher commits to")
 
 
+def _check_signer(state: Session, signer: Address, now: Timestamp) -> None:
+    if signer != state.key and (signer != state.replaced_key or now > state.replaced_until):
+        raise SessionRefused(f"0x{signer.hex()} is not the session's key, or not any more")
+
+
 def _charged_on(charge: Charge, now: Timestamp) -> Amount:
     return charge.on_day if charge.day == now // SECONDS_PER_DAY else Amount(0)
 
 
 def _spendable(state: Session, now: Timestamp) -> Amount:
-    """Up to what a forfeit may charge: a router that forks its vouchers does not get past the owner's daily limit."""
-    if not (state.terms.managed and state.terms.max_per_day):
+    """Up to what a forfeit may charge: not more than the key could charge today, or a stolen one would be worth more."""
+    if not state.terms.max_per_day:
         return state.deposit
     left = state.terms.max_per_day - _charged_on(state.charge, now)
     return min(state.deposit, Amount(state.charge.cumulative + left))

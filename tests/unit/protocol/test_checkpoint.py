@@ -99,9 +99,9 @@ def attest_child(epoch: int, chain: ChainRef = L3, separator: bytes = OUTBOX_SEP
     return AttestChild(checkpoint, quorum(separator, checkpoint.struct_hash))
 
 
-def seal(epoch: int, block: int, height: int | None = None, signers: Sequence[int] = (0, 1)) -> Seal:
+def seal(epoch: int, block: int, signers: Sequence[int] = (0, 1)) -> Seal:
     statement = Epoch(epoch, block, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32)
-    return Seal(statement, quorum(OUTBOX_SEPARATOR, statement.struct_hash, signers), height or block + 1)
+    return Seal(statement, quorum(OUTBOX_SEPARATOR, statement.struct_hash, signers))
 
 
 def advance(validators: ValidatorSet, signers: Sequence[int] = (0, 1)) -> AdvanceSet:
@@ -330,7 +330,6 @@ def test_seal__an_epoch__has_the_root_of_all_its_parts() -> None:
         (seal(1, 20), CheckpointRefused, "2 comes next"),
         (seal(3, 20), CheckpointRefused, "2 comes next"),
         (seal(2, 10), CheckpointRefused, "after the last epoch's, 10"),
-        (seal(2, 20, height=20), CheckpointRefused, "before the current one, 20"),
         (seal(2, 20, signers=[1]), NoQuorum, "two thirds"),
         (attest_child(1), CheckpointRefused, "2 comes next"),
         (attest_child(3), CheckpointRefused, "2 comes next"),

@@ -140,7 +140,7 @@ def test_apply__epoch_that_is_not_kept_any_more__is_refused(change: ClaimChange)
     assert after(state, Claim(MINER, Amount(115), 2), now=LATER)[1] == [Claimed(MINER, Amount(115))]
 
 
-@pytest.mark.parametrize("change", [Claim(STRANGER, Amount(60), 1), Veto(1), Refute(1, STRANGER, A, (Amount(60),))])
+@pytest.mark.parametrize("change", [Claim(STRANGER, Amount(60), 1), Veto(1)])
 def test_veto__before_the_epoch_is_mature__stops_it_for_ever(change: ClaimChange) -> None:
     state, events = after(FALSE, Veto(1), now=Timestamp(LATER - 1))
 
@@ -148,6 +148,15 @@ def test_veto__before_the_epoch_is_mature__stops_it_for_ever(change: ClaimChange
     with pytest.raises(ClaimRefused, match="pays nothing"):
         apply(state, change, LATER)
     assert after(state, ClaimDirect(A, MINER), now=LATER)[1] == [Claimed(MINER, Amount(95))]
+
+
+def test_refute__vetoed_before__still_says_who_lied() -> None:
+    state, _ = after(FALSE, Veto(1), now=Timestamp(LATER - 1))
+
+    refuted, events = after(state, Refute(1, STRANGER, A, (Amount(60),)), now=LATER)
+
+    assert [type(event) for event in events] == [Refuted]
+    assert refuted == state
 
 
 def test_refute__more_than_charged__stops_the_epoch() -> None:
@@ -267,7 +276,7 @@ class AnySequence(RuleBasedStateMachine):
         epoch = len(self.state.epochs) - back
         if epoch >= 1 and payee in (sealed := self.state.epochs[epoch - 1]).payouts:
             opened = tuple(amount for found, amount in sealed.payouts[payee].entries if found == session)
-            is_evidence = sum(opened) > self.state.charged_for(payee, session) and not sealed.stopped and back < KEPT
+            is_evidence = sum(opened) > self.state.charged_for(payee, session) and back < KEPT
             assert self.attempt(Refute(epoch, payee, session, opened)) == is_evidence
 
     @rule(back=st.integers(0, 3), payee=st.sampled_from(PAYEES))
