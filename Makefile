@@ -3,6 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # Named by what it was installed from, and where: another lock or a moved repository is another stamp.
 STAMP := .venv/.lock-$(shell { cat requirements.lock pyproject.toml; pwd -P; } | sha256sum | cut -c1-16)
+# How many random examples a long search tries.
+EXAMPLES ?= 2000
 # The prompt reaches the shell as a variable, so that quotes, $ and ; in it are only text.
 override PROMPT := $(value PROMPT)
 export PROMPT
@@ -57,8 +59,8 @@ test-system: setup  ## Tests that need Debian packages: tmux, curl
 	@$(BIN)/python -m pytest -q -m system; code=$$?; \
 	test $$code -ne 5 || echo "No test is marked 'system': nothing was tested."; exit $$code
 
-test-long: setup  ## The property tests again, with 2,000 random examples each
-	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q --timeout 900 tests/unit/protocol tests/contracts
+test-long: setup  ## The random searches again, longer and other ones each time: make test-long EXAMPLES=2000
+	@HYPOTHESIS_PROFILE=long EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -m hypothesis --timeout 3600 tests/unit/protocol tests/contracts
 
 lint: setup  ## Style, types, layers
 	@$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from tristrata.config.paths import cache_home
 from tristrata.inference.weights import SMOLLM2, fetch
 
 settings.register_profile("normal", deadline=None, derandomize=True)
-settings.register_profile("long", deadline=None, max_examples=2_000)
+settings.register_profile("long", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "2000")))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 

@@ -80,6 +80,8 @@ class AgainstThePureMachine(RuleBasedStateMachine):
         self.wallet = dict.fromkeys(NAMES, FUNDS)
         self.burnt = dict.fromkeys(NAMES, 0)
         self.places: dict[ModelId, list[str]] = {model: [] for model in MODELS}
+        # miners whose weight is still by another least bond: it follows with their next change
+        self.outdated: set[str] = set()
         for name in NAMES:
             self.register(name, 400)
             self.offer(name, MODEL)
@@ -105,6 +107,8 @@ class AgainstThePureMachine(RuleBasedStateMachine):
         if isinstance(change, Reserve):
             assert answer == bool(events)
         self.pure[name] = after
+        if events:
+            self.outdated.discard(name)
         held = after.bond + after.withdrawing - before.bond - before.withdrawing
         burnt = sum(event["amount"] for kind, event in map(as_log, events) if kind == "Penalized")
         self.burnt[name] += burnt
@@ -200,6 +204,7 @@ class AgainstThePureMachine(RuleBasedStateMachine):
         self.registry.change("set_max_penalty_bps", "uint16", max_penalty)
         rules = Rules(Amount(min_bond), Seconds(EXIT_DELAY), BasisPoints(max_penalty))
         self.pure = {name: replace(bond, rules=rules) for name, bond in self.pure.items()}
+        self.outdated = set(NAMES)
 
     @invariant()
     def records_are_the_same(self) -> None:
@@ -229,6 +234,8 @@ class AgainstThePureMachine(RuleBasedStateMachine):
                 pure = self.pure[name]
                 awaits_unjail = pure.weight == 0 and 0 < pure.jailed_until <= now
                 free = pure.free if pure.may_work(now) and not awaits_unjail else 0
+                if name in self.outdated:
+                    free = pure.weight
                 weights.append(free if model in pure.offers else 0)
             snapshot = self.miners.snapshot(model)
             assert self.miners.weight_of(snapshot) == sum(weights)
@@ -241,4 +248,4 @@ def as_log(event: Any) -> tuple[str, dict[str, Any]]:
 
 
 TestAgainstThePureMachine = AgainstThePureMachine.TestCase
-TestAgainstThePureMachine.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
+TestAgainstThePureMachine.settings = settings(max_examples=settings.default.max_examples // 8, stateful_step_count=25, deadline=None)

@@ -1,4 +1,4 @@
-"""The relayer as a process: registrations across, sealed epochs up, the validator set down."""
+"""The relayer as a process: registrations across, sealed epochs and evidence up, the validator set down."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -15,6 +15,7 @@ from tristrata.config.actor import ActorSettings
 from tristrata.custody.keystore import load_key, read_password
 from tristrata.protocol.errors import TristrataError
 from tristrata.relayer.checkpoints import ToEthereum, ToParent
+from tristrata.relayer.evidence import Evidence
 from tristrata.relayer.registrations import Registrations
 from tristrata.relayer.validator_set import ValidatorSets
 from tristrata.storage.attestations import Attestations
@@ -57,6 +58,7 @@ async def run(settings: ActorSettings) -> None:
             ValidatorSets(security, l1_writer, to_hubs, network.parameters.set_validity_seconds),
         ]
         for name, hub in hubs.items():
+            routes.append(Evidence(hub, security, l1_writer))
             parent = network.chains[name].parent
             if parent in hubs:
                 routes.append(ToParent(hub, hubs[parent], writers[parent], attestations))
