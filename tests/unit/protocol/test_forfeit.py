@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.unit.protocol.test_session import KEY, NOW, OTHER_KEY, OWNER, charge, forfeit, make_session
 from tests.unit.protocol.test_voucher_book import MINERS, ROUTER
@@ -124,6 +125,17 @@ def test_forfeit__own_keys_and_a_daily_limit__takes_no_more_than_the_key_could_c
     _, event = ended(charged_session(max_per_day=150), 2, {TWO: 10_000})
 
     assert (event.refund, event.splits) == (850, split(router=10, one=90, two=50))
+
+
+@pytest.mark.parametrize("router", [Address(b"\x01" * 20), Address(b"\xfe" * 20)])
+def test_forfeit__wherever_the_router_stands_among_the_payees__it_gets_nothing_of_what_is_left(router: Address) -> None:
+    session = make_session()
+    session = replace(session, terms=replace(session.terms, router=router))
+    session, _ = apply(session, charge(1, {router: 10, TWO: 90}), NOW)
+
+    _, event = ended(session, 2, {router: 11})
+
+    assert amounts(event.splits) == {router: 11, TWO: 989}
 
 
 def test_forfeit__more_than_the_deposit__cuts_only_what_was_not_charged() -> None:

@@ -61,12 +61,21 @@ def test_open__deposit_out_of_range__is_refused(deposit: int) -> None:
         make_session(deposit)
 
 
-def test_open__managed_but_not_brought_by_the_router__is_refused() -> None:
+@pytest.mark.parametrize("sender", [OWNER, Address(b"\xff" * 20)])
+def test_open__managed_but_not_brought_by_the_router__is_refused(sender: Address) -> None:
     terms = replace(make_terms(), managed=True)
 
     with pytest.raises(SessionRefused, match="a managed session needs"):
-        open_session(SESSION, OWNER, terms, Amount(1), Seconds(60), sender=OWNER)
+        open_session(SESSION, OWNER, terms, Amount(1), Seconds(60), sender=sender)
     assert open_session(SESSION, OWNER, terms, Amount(1), Seconds(60), sender=ROUTER).key == KEY
+
+
+def test_charge__the_whole_deposit_and_the_highest_count__are_just_allowed() -> None:
+    state, _ = apply(make_session(), charge(2**40 - 1, {ROUTER: 50, MINERS[0]: 950}), NOW)
+
+    assert (state.remaining, state.charge.count) == (0, 2**40 - 1)
+    with pytest.raises(SessionRefused):
+        apply(make_session(), charge(2**40, {ROUTER: 5}), NOW)
 
 
 def test_charge__first_voucher__records_it() -> None:
