@@ -8,8 +8,8 @@
         miners that offer it stand in a sum tree by their free bond, from which the task queue draws.
         The rules of the bond are those of `tristrata.protocol.bond`.
 @dev A miner weighs the same in the trees of all its offers, so a change of its free bond rewrites a path in each: about
-     10,000 gas an offer and 24,700 a level (a tree of n places has ceil(log2 n) levels), for at most 16 offers. With one
-     offer among 32 that is 0.13 million, with sixteen among 32 each 2.1 million.
+     10,000 gas an offer and 24,700 a level (a tree of n places has ceil(log2 n) levels), for at most 8 offers. With one
+     offer among 32 that is 0.13 million, with eight among 32 each 1.1 million.
      A token that was sent here by other means than these functions stays for ever.
 """
 
@@ -62,7 +62,7 @@ _CAPABILITY_TYPE_HASH: constant(bytes32) = keccak256(
     "Capability(address miner,bytes32 model_id,bytes32 reference,uint64 measured_at)"
 )
 _MAX_SIGNATURES: constant(uint256) = 32
-_MAX_OFFERS: constant(uint256) = 16
+_MAX_OFFERS: constant(uint256) = 8
 _MAX_DRAWN: constant(uint256) = 8
 _MAX_JAIL: constant(uint64) = 30 * 86_400
 _WHOLE_BPS: constant(uint256) = 10_000
@@ -228,9 +228,7 @@ def register(signing_key: address, nats_key: bytes32, hpke_key: bytes32, slots: 
     ownership._require_running()
     if self._miners[msg.sender].active:
         raw_revert(abi_encode(msg.sender, method_id=method_id("AlreadyMiner(address)")))
-    min_bond: uint96 = self.min_bond
-    if bond < min_bond:
-        raw_revert(abi_encode(bond, min_bond, method_id=method_id("BondTooLow(uint96,uint96)")))
+    self._check_bond(bond)
     self._check_slots(slots)
     self._take_keys(signing_key, nats_key)
     self._take_number()
@@ -289,11 +287,12 @@ def set_slots(slots: uint16):
 def offer(model_id: bytes32, prompt_price: uint96, output_price: uint96):
     """
     @notice Offer a model at these prices, base units per 1,000,000 tokens. Offering again changes the prices. At most
-            16 models; not while paused, leaving or jailed.
+            8 models; not while paused, leaving or jailed, nor with less than the least bond.
     """
     ownership._require_running()
     self._require_staying(msg.sender)
     self._require_not_jailed(msg.sender)
+    self._check_bond(self._miners[msg.sender].bond)
     if model_id == empty(bytes32):
         raw_revert(abi_encode(model_id, method_id=method_id("ModelUnknown(bytes32)")))
     self._refresh(msg.sender)
@@ -423,7 +422,8 @@ def exit():
 def reserve(account: address, amount: uint96) -> bool:
     """
     @notice Have a miner's free bond answer for a task. The task queue's alone.
-    @return False, and nothing is changed, when the miner has not so much free, is jailed, leaving, or is none.
+    @return False, and nothing is changed, when the miner has not so much free, has less than the least bond, is jailed,
+            leaving, or is none.
     """
     self._require_task_queue()
     if not self._may_work(account) or self._free_bond(account) < amount:
@@ -538,8 +538,8 @@ def set_capability(
 @external
 def set_min_bond(min_bond: uint96):
     """
-    @notice Change the least bond, from 1 up to ten times what it was at first. An announced change; miners that are
-            registered keep the bond they have.
+    @notice Change the least bond, from 1 up to ten times what it was at first. An announced change; a miner that has
+            less gets no new task until it raises its bond, and its weight follows with the next change of its own.
     """
     if min_bond == 0 or min_bond > min_bond_limit:
         raw_revert(abi_encode(min_bond, min_bond_limit, method_id=method_id("MinBondOutOfRange(uint96,uint96)")))
@@ -736,6 +736,17 @@ def _check_amount(amount: uint96):
 
 @internal
 @view
+def _check_bond(bond: uint96):
+    """
+    @dev Reverts for less than the least bond.
+    """
+    min_bond: uint96 = self.min_bond
+    if bond < min_bond:
+        raw_revert(abi_encode(bond, min_bond, method_id=method_id("BondTooLow(uint96,uint96)")))
+
+
+@internal
+@view
 def _is_jailed(account: address) -> bool:
     """
     @dev Whether the miner's jail is not over yet.
@@ -747,9 +758,15 @@ def _is_jailed(account: address) -> bool:
 @view
 def _may_work(account: address) -> bool:
     """
-    @dev Whether new tasks may be given to it.
+    @dev Whether new tasks may be given to it. Penalties can leave a miner with less than the least bond, and so with
+         little to lose: until it raises its bond it gets none.
     """
-    return self._miners[account].active and self._miners[account].exit_at == 0 and not self._is_jailed(account)
+    return (
+        self._miners[account].active
+        and self._miners[account].exit_at == 0
+        and not self._is_jailed(account)
+        and self._miners[account].bond >= self.min_bond
+    )
 
 
 @internal

@@ -188,7 +188,7 @@ def attest(ref: bytes32, epoch: uint64, root: bytes32, signatures: DynArray[quor
     if self._roots[ref][epoch] != empty(bytes32):
         raw_revert(abi_encode(ref, epoch, method_id=method_id("AlreadyAttested(bytes32,uint64)")))
     current: quorum.Set = staticcall IValidatorSet(validators).require_quorum(
-        self._checkpoint_digest(ref, epoch, root), signatures
+        self._attestation_digest(ref, epoch, root), signatures
     )
     self._record(ref, epoch, root, _ATTESTED)
     # The leaf only goes forward: an older epoch that comes late is on record, but in no super root.
@@ -259,9 +259,27 @@ def chain(ref: bytes32) -> Chain:
 @view
 def checkpoint_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32:
     """
-    @notice What a validator signs for `attest` (EIP-712).
+    @notice What a validator signs (EIP-712) where a chain's epochs go: for this ledger when the chain settles on this one,
+            otherwise for its parent's `Outbox`.
     """
-    return self._checkpoint_digest(ref, epoch, root)
+    if self._chains[ref] == 0:
+        raw_revert(abi_encode(ref, method_id=method_id("ChainUnknown(bytes32)")))
+    parent: bytes32 = self.parent_of[ref]
+    if parent == domain.chain_ref:
+        return self._attestation_digest(ref, epoch, root)
+    separator: bytes32 = self.outbox_separator_of[parent]
+    if separator == empty(bytes32):
+        raw_revert(abi_encode(parent, method_id=method_id("NoOutbox(bytes32)")))
+    return keccak256(concat(x"1901", separator, self._checkpoint_hash(ref, epoch, root)))
+
+
+@external
+@view
+def attestation_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32:
+    """
+    @notice What a validator signs for `attest` (EIP-712), whatever the chain settles on.
+    """
+    return self._attestation_digest(ref, epoch, root)
 
 
 @internal
@@ -305,11 +323,20 @@ def _add_super_root(current: quorum.Set):
 
 @internal
 @view
-def _checkpoint_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32:
+def _attestation_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32:
     """
     @dev The EIP-712 digest of a `Checkpoint` for this ledger.
     """
-    return domain._digest(keccak256(abi_encode(_CHECKPOINT_TYPE_HASH, ref, epoch, root)))
+    return domain._digest(self._checkpoint_hash(ref, epoch, root))
+
+
+@internal
+@pure
+def _checkpoint_hash(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32:
+    """
+    @dev The EIP-712 `hashStruct` of a `Checkpoint`.
+    """
+    return keccak256(abi_encode(_CHECKPOINT_TYPE_HASH, ref, epoch, root))
 
 
 @internal

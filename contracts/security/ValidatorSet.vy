@@ -38,6 +38,7 @@ struct Checkpoint:
 
 
 interface ICheckpointLedger:
+    def attestation_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32: view
     def checkpoint(ref: bytes32, epoch: uint64) -> Checkpoint: view
     def checkpoint_digest(ref: bytes32, epoch: uint64, root: bytes32) -> bytes32: view
     def convicted(ref: bytes32, epoch: uint64) -> bytes32: view
@@ -205,40 +206,29 @@ def slash_equivocation(
     second_signature: quorum.Signature,
 ):
     """
-    @notice Punish the signer of two checkpoints of one chain and epoch. Open to anyone, who gets a part.
+    @notice Punish the signer of two checkpoints of one chain and epoch, once for a chain and epoch. Open to anyone, who
+            gets a part. Two `Epoch`s of one number are no fault: each may be right, and only one of them is sealed.
     """
-    self._slash_equivocation(
-        ref,
-        epoch,
-        staticcall ICheckpointLedger(ledger).checkpoint_digest(ref, epoch, first_root),
-        staticcall ICheckpointLedger(ledger).checkpoint_digest(ref, epoch, second_root),
-        first_signature,
-        second_signature,
-    )
-
-
-@external
-@nonreentrant
-def slash_epoch_equivocation(
-    ref: bytes32,
-    first: Epoch,
-    second: Epoch,
-    first_signature: quorum.Signature,
-    second_signature: quorum.Signature,
-):
-    """
-    @notice Punish the signer of two `Epoch`s of one number, for one chain's `Outbox`. Open to anyone, who gets a part.
-    """
-    if first.epoch != second.epoch:
-        raw_revert(abi_encode(first.epoch, second.epoch, method_id=method_id("EpochsDiffer(uint64,uint64)")))
-    self._slash_equivocation(
-        ref,
-        first.epoch,
-        self._epoch_digest(ref, first),
-        self._epoch_digest(ref, second),
-        first_signature,
-        second_signature,
-    )
+    first: bytes32 = staticcall ICheckpointLedger(ledger).checkpoint_digest(ref, epoch, first_root)
+    second: bytes32 = staticcall ICheckpointLedger(ledger).checkpoint_digest(ref, epoch, second_root)
+    if first == second:
+        raw_revert(abi_encode(first, method_id=method_id("SameStatement(bytes32)")))
+    signer: address = self._signer_of(first, first_signature, 0)
+    second_signer: address = self._signer_of(second, second_signature, 1)
+    # By account: one that signed with its old key and with its new one has contradicted itself as well.
+    account: address = stakes._account_of(signer)
+    if account != stakes._account_of(second_signer):
+        raw_revert(abi_encode(signer, second_signer, method_id=method_id("SignersDiffer(address,address)")))
+    if self.equivocated[account][ref][epoch]:
+        raw_revert(abi_encode(account, ref, epoch, method_id=method_id("AlreadySlashed(address,bytes32,uint64)")))
+    stake: uint256 = convert(stakes._validators[account].stake, uint256)
+    if stake == 0:
+        raw_revert(abi_encode(account, method_id=method_id("NothingAtStake(address)")))
+    self.equivocated[account][ref][epoch] = True
+    # Rounded up, so that it never costs nothing; at most the stake, because the share is at most the whole.
+    amount: uint256 = (stake * convert(self.equivocation_bps, uint256) + _WHOLE_BPS - 1) // _WHOLE_BPS
+    reward: uint96 = self._slash(account, ref, epoch, convert(amount, uint96))
+    self._pay(convert(amount, uint96), reward)
 
 
 @external
@@ -257,7 +247,7 @@ def slash_conviction(ref: bytes32, epoch: uint64, signatures: DynArray[quorum.Si
     self._slash_partitions(
         ref,
         epoch,
-        staticcall ICheckpointLedger(ledger).checkpoint_digest(ref, epoch, root),
+        staticcall ICheckpointLedger(ledger).attestation_digest(ref, epoch, root),
         convicted.timestamp,
         signatures,
     )
@@ -302,38 +292,6 @@ def _set_penalties(equivocation_bps: uint16, reward_bps: uint16):
     self.equivocation_bps = equivocation_bps
     self.reward_bps = reward_bps
     log PenaltiesChanged(equivocation_bps=equivocation_bps, reward_bps=reward_bps)
-
-
-@internal
-def _slash_equivocation(
-    ref: bytes32,
-    epoch: uint64,
-    first: bytes32,
-    second: bytes32,
-    first_signature: quorum.Signature,
-    second_signature: quorum.Signature,
-):
-    """
-    @dev Slashes the one signer of two digests that contradict each other, once for a chain and epoch.
-    """
-    if first == second:
-        raw_revert(abi_encode(first, method_id=method_id("SameStatement(bytes32)")))
-    signer: address = self._signer_of(first, first_signature, 0)
-    second_signer: address = self._signer_of(second, second_signature, 1)
-    # By account: one that signed with its old key and with its new one has contradicted itself as well.
-    account: address = stakes._account_of(signer)
-    if account != stakes._account_of(second_signer):
-        raw_revert(abi_encode(signer, second_signer, method_id=method_id("SignersDiffer(address,address)")))
-    if self.equivocated[account][ref][epoch]:
-        raw_revert(abi_encode(account, ref, epoch, method_id=method_id("AlreadySlashed(address,bytes32,uint64)")))
-    stake: uint256 = convert(stakes._validators[account].stake, uint256)
-    if stake == 0:
-        raw_revert(abi_encode(account, method_id=method_id("NothingAtStake(address)")))
-    self.equivocated[account][ref][epoch] = True
-    # Rounded up, so that it never costs nothing; at most the stake, because the share is at most the whole.
-    amount: uint256 = (stake * convert(self.equivocation_bps, uint256) + _WHOLE_BPS - 1) // _WHOLE_BPS
-    reward: uint96 = self._slash(account, ref, epoch, convert(amount, uint96))
-    self._pay(convert(amount, uint96), reward)
 
 
 @internal

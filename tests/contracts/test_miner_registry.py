@@ -298,6 +298,49 @@ def test_penalize__more_than_there_is__burns_bond_and_what_is_being_withdrawn(re
     assert registry.asset.balanceOf(account("miner")) == FUNDS - MIN_BOND - 50
 
 
+def test_penalize__below_the_least_bond__is_drawn_and_offers_no_more_until_it_adds(registry: Registry) -> None:
+    miners, me = registry.miners, account("miner")
+    registry.join(bond=MIN_BOND + 50)
+    registry.offer()
+    registry.penalize(50)
+    assert (registry.weight(), registry.reserve(1)) == (MIN_BOND, True)
+    registry.release(1)
+    registry.penalize(1)
+
+    assert (registry.weight(), miners.snapshot(MODEL), registry.reserve(0)) == (0, 0, False)
+    for model in MODELS[:2]:
+        with reverts("MinerRegistry", "BondTooLow", MIN_BOND - 1, MIN_BOND):
+            registry.offer(model=model)
+    miners.add_bond(1, sender=me)
+    assert (registry.weight(), miners.draw(miners.snapshot(MODEL), RANDOMNESS, 8)) == (MIN_BOND, [me])
+    registry.offer(model=MODELS[1])
+    assert registry.weight(MODELS[1]) == MIN_BOND
+
+
+def test_penalize__below_the_least_bond__leaves_with_what_is_left(registry: Registry) -> None:
+    registry.join()
+    registry.offer()
+    registry.penalize(1)
+    registry.miners.request_exit(sender=account("miner"))
+    boa.env.time_travel(EXIT_DELAY)
+    registry.miners.exit(sender=account("miner"))
+
+    assert registry.asset.balanceOf(account("miner")) == FUNDS - 1
+
+
+def test_set_min_bond__above_a_miners_bond__gives_it_no_new_task_until_it_adds(registry: Registry) -> None:
+    registry.join()
+    registry.offer()
+    assert registry.reserve(10)
+    registry.change("set_min_bond", "uint96", MIN_BOND + 1)
+
+    assert not registry.reserve(1)
+    registry.release(10)
+    assert registry.weight() == 0
+    registry.miners.add_bond(1, sender=account("miner"))
+    assert (registry.weight(), registry.reserve(1)) == (MIN_BOND + 1, True)
+
+
 def test_exit__too_early_reserved_or_jailed__is_refused_until_it_is_not(registry: Registry) -> None:
     miners, me = registry.miners, account("miner")
     registry.join()
@@ -534,7 +577,7 @@ def test_register__more_than_trees_can_add_up__is_refused(registry: Registry) ->
     assert registry.weight() == 2**88 - 1
 
 
-def test_reserve__sixteen_offers_among_few_miners__costs_what_the_contract_says(registry: Registry) -> None:
+def test_reserve__eight_offers_among_few_miners__costs_what_the_contract_says(registry: Registry) -> None:
     for name in NAMES:  # trees of two levels
         registry.join(name)
         for number in range(MAX_OFFERS):

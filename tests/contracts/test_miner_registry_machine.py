@@ -248,4 +248,6 @@ def as_log(event: Any) -> tuple[str, dict[str, Any]]:
 
 
 TestAgainstThePureMachine = AgainstThePureMachine.TestCase
-TestAgainstThePureMachine.settings = settings(max_examples=settings.default.max_examples // 8, stateful_step_count=25, deadline=None)
+TestAgainstThePureMachine.settings = settings(
+    max_examples=settings.default.max_examples // 8, stateful_step_count=25, deadline=None
+)

@@ -1,7 +1,6 @@
 """Evidence against validators: what it costs them, and every way to bring it wrongly."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import boa
 import pytest
@@ -197,7 +196,11 @@ def test_slash_equivocation__of_a_grandchild__is_signed_for_its_parents_outbox(c
 def test_slash_equivocation__signed_for_another_layer__does_not_count(court: Court) -> None:
     ours = domain_of(court.ledger)
 
-    for chain, right, wrong in ((HUB, ours, HUB.outbox), (PRIVATE, HUB.outbox, ours), (PRIVATE, HUB.outbox, OTHER.outbox)):
+    for chain, right, wrong in (
+        (HUB, ours, HUB.outbox),
+        (PRIVATE, HUB.outbox, ours),
+        (PRIVATE, HUB.outbox, OTHER.outbox),
+    ):
         for domains in ((wrong, wrong), (right, wrong), (wrong, right)):
             with reverts("ValidatorSet", "NotValidator"):
                 court.contradict(chain, *domains)

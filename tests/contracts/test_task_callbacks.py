@@ -18,6 +18,7 @@ from tests.contracts.test_task_queue import (
     Tasks,
     lower,
 )
+from tristrata.protocol.bond import MAX_OFFERS
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.receipt import Assurance
 from tristrata.protocol.task import Callback, Status, commitment
@@ -340,7 +341,7 @@ def test_reveal__commitment_for_another_task_queue_or_chain__fails(tasks: Tasks,
 def test_settle_bond__miner_with_costly_offers__holds_up_nobody_else(tasks: Tasks) -> None:
     task = tasks.request()
     one, two, three = tasks.assign(task)
-    for number in range(15):
+    for number in range(MAX_OFFERS - 1):
         tasks.miners.offer(keccak(bytes([number])), 1, 1, sender=account(three))
     tasks.commit(task, {one: YES, two: YES})
     boa.env.time_travel(100)

@@ -1,7 +1,6 @@
 """The gas that a task may cost in all, on a real anvil: the design's targets."""
 
 import pytest
-
 from benchmarks.gas import TARGETS, settle
 from benchmarks.settling import Epochs
 

@@ -24,16 +24,13 @@ SECURITY = {
     "PenaltiesOutOfRange(uint16,uint16)": (
         "penalty {0} or reward {1} is out of range, in basis points: 1 to 10000, and no more than the limit of rewards"
     ),
-    "EpochsDiffer(uint64,uint64)": (
-        "epochs {0} and {1} do not contradict each other: evidence is two epochs of one number"
-    ),
     "SameStatement(bytes32)": "both signatures are of the same statement {0}, which is no contradiction",
     "SignersDiffer(address,address)": "{0} and {1} are keys of two validators: evidence is by one of them, twice",
     "AlreadySlashed(address,bytes32,uint64)": "validator {0} was slashed before for chain {1}, epoch {2}",
     "NotConvicted(bytes32,uint64)": "no attested root of chain {0}, epoch {1}, was contradicted by a final one",
     "NotProvenFalse(bytes32,bytes32)": "chain {0} has not proven the epoch {1} false: prove it there first",
     "NothingToSlash(bytes32,uint64)": "none of these signers has stake left that answers for chain {0}, epoch {1}",
-    "NoOutbox(bytes32)": "the ledger does not know the outbox of chain {0}, so its epochs cannot be evidence",
+    "NoOutbox(bytes32)": "the ledger does not know the outbox of chain {0}, so what is signed for it cannot be evidence",
     "MessageUnknown(bytes32)": "the message with hash {0} is none that the validator set takes",
     # ledger
     "AlreadyAttested(bytes32,uint64)": "chain {0}, epoch {1}, has a root already, and the ledger only appends",

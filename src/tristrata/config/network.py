@@ -101,7 +101,7 @@ class Parameters(_Section):
     task_bond_bps: Annotated[int, Field(ge=0, le=100_000)]
     task_penalty_bps: Annotated[int, Field(ge=0, le=10_000)]
     task_jail_seconds: Annotated[int, Field(ge=0)]
-    task_lead: Annotated[int, Field(gt=0)]
+    task_lead: Annotated[int, Field(gt=0, lt=2**32)]
     finality_seconds: Annotated[int, Field(ge=0)]
     outage_seconds: Annotated[int, Field(ge=0)]
 
@@ -115,11 +115,28 @@ class Parameters(_Section):
             unbonding=self.unbonding_seconds,
             finality=self.finality_seconds,
             outage=self.outage_seconds,
+            change_delay=self.change_delay_seconds,
+            miner_exit=self.miner_exit_seconds,
+            router_exit=self.router_exit_seconds,
         )
         try:
             check_windows(windows)
         except InvalidValue as error:
             raise ValueError(error.message) from error
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_are_fair(self) -> "Parameters":
+        if self.task_lead < 2:
+            raise ValueError(
+                f"task_lead is {self.task_lead}; it must be 2 at least, or who asks knows the randomness that draws "
+                "the miners"
+            )
+        if self.task_penalty_bps > self.task_bond_bps:
+            raise ValueError(
+                f"task_penalty_bps is {self.task_penalty_bps}; it must be at most task_bond_bps, {self.task_bond_bps}, "
+                "for the bond that a task reserves is what pays the penalty"
+            )
         return self
 
 

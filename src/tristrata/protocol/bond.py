@@ -15,7 +15,7 @@ from tristrata.protocol.units import Amount, BasisPoints, Seconds, Timestamp, sh
 
 JAIL_TYPE = "Jail(address miner,uint64 until,uint96 penalty,bytes32 evidence)"
 CAPABILITY_TYPE = "Capability(address miner,bytes32 model_id,bytes32 reference,uint64 measured_at)"
-MAX_OFFERS = 16
+MAX_OFFERS = 8
 MAX_JAIL = Seconds(30 * 86_400)
 _JAIL_TYPE_HASH = keccak(JAIL_TYPE.encode())
 _CAPABILITY_TYPE_HASH = keccak(CAPABILITY_TYPE.encode())
@@ -38,8 +38,9 @@ class Bond(msgspec.Struct, frozen=True):
     """One account at a registry. ``exit_at`` and ``withdraw_at`` are 0 while it asked for nothing.
 
     ``bond`` does not contain what is ``withdrawing``; penalties reach both. ``reserved`` may exceed ``bond`` after a
-    penalty. ``weight`` is what the miner weighs in the draws for each of its offers; it is brought up to date by every
-    change but not by time, so the weight of a miner whose jail is over returns with its next change, or `Unjail`.
+    penalty. ``weight`` is what the miner weighs in the draws for each of its offers, 0 for one that may not work. It is
+    brought up to date by every change of the miner's but neither by time nor by other rules, so the weight of a miner
+    whose jail is over returns with its next change, or `Unjail`.
     """
 
     rules: Rules
@@ -64,8 +65,8 @@ class Bond(msgspec.Struct, frozen=True):
         return now < self.jailed_until
 
     def may_work(self, now: Timestamp) -> bool:
-        """Whether new tasks may be given to it at ``now``."""
-        return self.active and not self.exit_at and not self.is_jailed(now)
+        """Whether new tasks may be given to it at ``now``: not below the least bond, where penalties can put it."""
+        return self.active and not self.exit_at and not self.is_jailed(now) and self.bond >= self.rules.min_bond
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -282,8 +283,7 @@ def _apply(change: BondChange, state: Bond, now: Timestamp) -> _Result:
 def _(change: Register, state: Bond, now: Timestamp) -> _Result:
     if state.active:
         raise BondRefused("the account is a miner already", remedy="add to its bond instead")
-    if change.bond < state.rules.min_bond:
-        raise BondRefused(f"the bond is {change.bond}; it must be {state.rules.min_bond} at least")
+    _require_least(change.bond, state.rules)
     return msgspec.structs.replace(state, active=True, bond=change.bond), [BondChanged(change.bond)]
 
 
@@ -291,6 +291,7 @@ def _(change: Register, state: Bond, now: Timestamp) -> _Result:
 def _(change: MakeOffer, state: Bond, now: Timestamp) -> _Result:
     _require_staying(state)
     _require_not_jailed(state, now)
+    _require_least(state.bond, state.rules)
     if change.model == _NO_MODEL:
         raise BondRefused("a model's id is not zero")
     offers = state.offers | {change.model}
@@ -437,6 +438,11 @@ def _require_staying(state: Bond) -> None:
 def _require_not_jailed(state: Bond, now: Timestamp) -> None:
     if state.is_jailed(now):
         raise BondRefused(f"it is {now}; the miner is in jail until {state.jailed_until}", remedy="wait until then")
+
+
+def _require_least(bond: Amount, rules: Rules) -> None:
+    if bond < rules.min_bond:
+        raise BondRefused(f"the bond is {bond}; it must be {rules.min_bond} at least", remedy="put in more bond")
 
 
 def _require_due(due: Timestamp, now: Timestamp, what: str) -> None:

@@ -11,7 +11,8 @@ class Windows(msgspec.Struct, frozen=True):
     ``grace`` lies between asking to close a session and closing it; ``epoch`` between epochs; ``payout_delay`` between
     sealing an epoch and paying from it; ``set_validity`` is how long a validator set signs; ``unbonding`` how long a
     leaving validator's stake stays; ``finality`` the longest that a hub's block takes to be final; ``outage`` the
-    longest stop of a hub's sequencer that owners and payees are protected from.
+    longest stop of a hub's sequencer that owners and payees are protected from. ``change_delay`` lies between
+    announcing a change and making it; ``miner_exit`` and ``router_exit`` between asking for a bond back and getting it.
     """
 
     grace: float
@@ -21,6 +22,9 @@ class Windows(msgspec.Struct, frozen=True):
     unbonding: float
     finality: float
     outage: float
+    change_delay: float
+    miner_exit: float
+    router_exit: float
 
 
 def check_windows(windows: Windows) -> None:
@@ -28,12 +32,22 @@ def check_windows(windows: Windows) -> None:
     secured = windows.set_validity + windows.finality + windows.payout_delay
     if windows.unbonding < secured:
         raise InvalidValue(
-            f"unbonding is {windows.unbonding:g} s; it must be at least set validity + finality + payout delay, "
-            f"{secured:g} s, or a validator is gone before what it signed can be held against it"
+            f"unbonding is {windows.unbonding:.10g} s; it must be at least set validity + finality + payout delay, "
+            f"{secured:.10g} s, or a validator is gone before what it signed can be held against it"
         )
     outlasted = windows.finality + windows.epoch + windows.outage
     if windows.grace < outlasted:
         raise InvalidValue(
-            f"grace is {windows.grace:g} s; it must be at least finality + epoch + outage, {outlasted:g} s, or a "
+            f"grace is {windows.grace:.10g} s; it must be at least finality + epoch + outage, {outlasted:.10g} s, or a "
             "session closes before its last voucher is charged"
         )
+    for name, exit_delay in (
+        ("grace", windows.grace),
+        ("miner exit", windows.miner_exit),
+        ("router exit", windows.router_exit),
+    ):
+        if windows.change_delay < exit_delay:
+            raise InvalidValue(
+                f"change delay is {windows.change_delay:.10g} s; it must be at least {name}, {exit_delay:.10g} s, "
+                "or a change is made before whoever dislikes it can leave"
+            )

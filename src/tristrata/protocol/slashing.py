@@ -56,14 +56,17 @@ class Proven(msgspec.Struct, frozen=True):
 class Slashing(msgspec.Struct, frozen=True):
     """The stakes, and what is proven about those who have them.
 
-    ``ledger_separator`` is the ledger's EIP-712 domain separator, ``outbox_separators`` are those of the chains'
-    outboxes. ``equivocated`` says who has paid for which epoch of which chain; ``false_since`` when a hub proved the
-    ``Epoch`` with this EIP-712 struct hash false.
+    ``ledger_chain`` is the chain that the ledger is on, ``ledger_separator`` its EIP-712 domain separator; ``parents``
+    are the chains that those in the ledger settle on, ``outbox_separators`` the separators of their outboxes.
+    ``equivocated`` says who has paid for which epoch of which chain; ``false_since`` when a hub proved the ``Epoch``
+    with this EIP-712 struct hash false.
     """
 
     stakes: Stakes
     penalties: Penalties
+    ledger_chain: ChainRef
     ledger_separator: bytes
+    parents: dict[ChainRef, ChainRef] = {}
     outbox_separators: dict[ChainRef, bytes] = {}
     equivocated: frozenset[tuple[Address, ChainRef, int]] = frozenset()
     convicted: dict[tuple[ChainRef, int], Proven] = {}
@@ -90,11 +93,15 @@ class SetPenalties(msgspec.Struct, frozen=True):
 
 
 class SlashEquivocation(msgspec.Struct, frozen=True):
-    """One account signed two checkpoints of ``chain`` and one epoch, or two epochs of one number for its outbox."""
+    """One account signed two roots of ``chain`` and one epoch, for whoever takes the chain's checkpoints over.
+
+    Two `Epoch`s of one number are no fault: each may be right, and only one of them is sealed.
+    """
 
     reporter: Address
     chain: ChainRef
-    statements: tuple[Checkpoint, Checkpoint] | tuple[Epoch, Epoch]
+    epoch: int
+    roots: tuple[bytes, bytes]
     signatures: tuple[bytes, bytes]
 
 
@@ -161,25 +168,24 @@ def _(change: ProveFalse, state: Slashing, now: Timestamp) -> _After:
 
 @_apply.register
 def _(change: SlashEquivocation, state: Slashing, now: Timestamp) -> _After:
-    first, second = change.statements
-    if first.epoch != second.epoch:
-        raise StakeRefused("EpochsDiffer", f"epochs {first.epoch} and {second.epoch} do not contradict each other")
-    digests = [_digest(state, change.chain, statement) for statement in change.statements]
+    separator = _separator_above(state, change.chain)
+    statements = [Checkpoint(change.chain, change.epoch, root) for root in change.roots]
+    digests = [digest(separator, statement.struct_hash) for statement in statements]
     if digests[0] == digests[1]:
         raise StakeRefused("SameStatement", "the two statements are one and the same")
     signers = [_signer(*each) for each in zip(digests, change.signatures, range(2), strict=True)]
     accounts = [account_of(state.stakes, signer) for signer in signers]
     if accounts[0] != accounts[1]:
         raise StakeRefused("SignersDiffer", f"0x{signers[0].hex()} and 0x{signers[1].hex()} sign for two accounts")
-    account, fault = accounts[0], (accounts[0], change.chain, first.epoch)
+    account, fault = accounts[0], (accounts[0], change.chain, change.epoch)
     if fault in state.equivocated:
-        raise StakeRefused("AlreadySlashed", f"0x{account.hex()} has paid for epoch {first.epoch} already")
+        raise StakeRefused("AlreadySlashed", f"0x{account.hex()} has paid for epoch {change.epoch} already")
     stake = state.stakes.stakers[account].stake
     if not stake:
         raise StakeRefused("NothingAtStake", f"nothing is left of the stake of 0x{account.hex()}")
     state = msgspec.structs.replace(state, equivocated=state.equivocated | {fault})
     amount = Amount(-(-stake * state.penalties.equivocation // WHOLE_IN_BASIS_POINTS))  # rounded up: never nothing
-    return _slash(state, account, change.chain, first.epoch, amount, change.reporter, now)
+    return _slash(state, account, change.chain, change.epoch, amount, change.reporter, now)
 
 
 @_apply.register
@@ -187,7 +193,8 @@ def _(change: SlashConviction, state: Slashing, now: Timestamp) -> _After:
     proven = state.convicted.get((change.chain, change.epoch))
     if proven is None:
         raise StakeRefused("NotConvicted", f"no final root contradicts epoch {change.epoch} of {show(change.chain)}")
-    message = _digest(state, change.chain, Checkpoint(change.chain, change.epoch, proven.root))
+    # what was attested on the ledger was signed for the ledger, whatever the chain settles on
+    message = digest(state.ledger_separator, Checkpoint(change.chain, change.epoch, proven.root).struct_hash)
     return _slash_partitions(state, change, change.epoch, message, proven.at, now)
 
 
@@ -196,7 +203,7 @@ def _(change: SlashFalseEpoch, state: Slashing, now: Timestamp) -> _After:
     proven_at = state.false_since.get((change.chain, change.epoch.struct_hash))
     if proven_at is None:
         raise StakeRefused("NotProvenFalse", f"{show(change.chain)} did not prove epoch {change.epoch.epoch} false")
-    message = _digest(state, change.chain, change.epoch)
+    message = digest(_outbox_separator(state, change.chain), change.epoch.struct_hash)
     return _slash_partitions(state, change, change.epoch.epoch, message, proven_at, now)
 
 
@@ -231,13 +238,18 @@ def _slash(
     return msgspec.structs.replace(state, stakes=stakes), [slashed, *events]
 
 
-def _digest(state: Slashing, chain: ChainRef, statement: Checkpoint | Epoch) -> bytes:
-    """What is signed: a checkpoint for the ledger, an epoch for the chain's outbox."""
-    if isinstance(statement, Checkpoint):
-        return digest(state.ledger_separator, statement.struct_hash)
+def _separator_above(state: Slashing, chain: ChainRef) -> bytes:
+    """For whom the chain's checkpoints are signed: the ledger, or the outbox of the chain between."""
+    if chain not in state.parents:
+        raise StakeRefused("ChainUnknown", f"the ledger does not know chain {show(chain)}")
+    parent = state.parents[chain]
+    return state.ledger_separator if parent == state.ledger_chain else _outbox_separator(state, parent)
+
+
+def _outbox_separator(state: Slashing, chain: ChainRef) -> bytes:
     if chain not in state.outbox_separators:
         raise StakeRefused("NoOutbox", f"the ledger knows no outbox of {show(chain)}")
-    return digest(state.outbox_separators[chain], statement.struct_hash)
+    return state.outbox_separators[chain]
 
 
 def _signer(message: bytes, signature: bytes, index: int) -> Address:

@@ -60,6 +60,11 @@ def test_ref__custom_chain__depends_on_parent_and_rollup(tmp_path: Path) -> None
         ('model = "smollm2-135m-instruct"', 'model = "gpt"', "offers model 'gpt'"),
         ("router_bps = 500", "router_bps = 5_000", "parameters.router_bps"),
         ("router_bps = 500", "router_bps = 500\ntypo = 1", "parameters.typo"),
+        ("change_delay_seconds = 5 ", "change_delay_seconds = 4 ", "change delay is 4 s; .* grace, 5 s"),
+        ("miner_exit_seconds = 5", "miner_exit_seconds = 6", "change delay is 5 s; .* miner exit, 6 s"),
+        ("router_exit_seconds = 5", "router_exit_seconds = 6", "change delay is 5 s; .* router exit, 6 s"),
+        ("task_lead = 2", "task_lead = 1", "task_lead is 1; it must be 2 at least"),
+        ("task_bond_bps = 20_000", "task_bond_bps = 999", "task_penalty_bps is 1000; .* task_bond_bps, 999"),
         ("[roles]", "[roles", "not TOML"),
     ],
 )

@@ -68,6 +68,7 @@ def jail(until: int = NOW + 10, penalty: int = 0, evidence: bytes = b"\3" * 32) 
         (bond(), MakeOffer(ModelId(ZERO_WORD))),
         (bond(RequestExit()), MakeOffer(MODEL)),
         (bond(jail()), MakeOffer(MODEL)),
+        (bond(Penalize(Amount(401), Seconds(0))), MakeOffer(MODEL)),
         (
             bond(*(MakeOffer(ModelId(bytes([n]) * 32)) for n in range(1, MAX_OFFERS + 1))),
             MakeOffer(ModelId(b"\xff" * 32)),
@@ -110,6 +111,7 @@ def test_apply__against_the_rules__is_refused(state: Bond, change: BondChange) -
         (bond(Reserve(Amount(500))), 1),
         (bond(RequestExit()), 1),
         (bond(jail()), 1),
+        (bond(Penalize(Amount(401), Seconds(0))), 0),
     ],
 )
 def test_reserve__cannot_be_met__changes_nothing(state: Bond, amount: int) -> None:
@@ -154,6 +156,16 @@ def test_penalize__beyond_the_bond__takes_what_is_being_withdrawn_then_stops() -
     assert after.jailed_until == NOW + MAX_JAIL
     assert apply(after, Penalize(Amount(450), Seconds(0)), NOW)[1][0] == Penalized(Amount(50))
     assert apply(Bond(RULES), Penalize(Amount(1), Seconds(1)), NOW) == (Bond(RULES), [])
+
+
+def test_penalize__below_the_least_bond__weighs_nothing_until_it_is_raised() -> None:
+    at_the_edge, below = (bond(Penalize(Amount(amount), Seconds(0))) for amount in (400, 401))
+
+    assert (at_the_edge.weight, below.weight) == (100, 0)
+    assert apply(at_the_edge, MakeOffer(MODEL), NOW)[0].weight == 100
+    with pytest.raises(BondRefused, match=r"the bond is 99; it must be 100 at least"):
+        apply(below, MakeOffer(MODEL), NOW)
+    assert apply(below, AddBond(Amount(1)), NOW)[0].weight == 100
 
 
 def test_unjail__time_is_over__restores_the_weight() -> None:

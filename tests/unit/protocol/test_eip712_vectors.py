@@ -6,12 +6,15 @@ lowest and highest values and with two mixed ones; ``ethers.mjs`` makes them.
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 from coincurve import PrivateKey
 
+from tristrata import protocol
 from tristrata.protocol import attestation, authorization, bond, orders, receipt, terms, voucher
 from tristrata.protocol.authorization import Asset, Authorization, Cancellation, Permit
 from tristrata.protocol.ids import ChainRef, checksum, eip155, parse_address
@@ -42,6 +45,19 @@ OURS: dict[str, tuple[str, Callable[..., Any]]] = {
     "ReceiveWithAuthorization": (authorization.RECEIVE_WITH_AUTHORIZATION_TYPE, Authorization),
     "CancelAuthorization": (authorization.CANCEL_AUTHORIZATION_TYPE, Cancellation),
 }
+
+
+def declared_types() -> dict[str, str]:
+    """All EIP-712 type strings that `tristrata.protocol` declares, by the name of their struct; domains are no structs."""
+    modules = [import_module(f"tristrata.protocol.{found.name}") for found in iter_modules(protocol.__path__)]
+    strings = {
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.endswith("_TYPE") and isinstance(value, str)
+    }
+    by_name = {value.partition("(")[0]: value for value in strings if not value.startswith("EIP712Domain(")}
+    return dict(sorted(by_name.items()))
 
 
 def parse(value: Any) -> Any:
@@ -96,3 +112,7 @@ def test_vectors__every_struct__is_there_with_its_extremes() -> None:
     found = {(vector["name"], vector["values"]) for vector in VECTORS}
 
     assert found == {(name, values) for name in OURS for values in ("lowest", "highest", "mixed 1", "mixed 2")}
+
+
+def test_vectors__declared_types__are_all_held_against_ethers() -> None:
+    assert declared_types().keys() == OURS.keys()

@@ -1,13 +1,14 @@
 """Evidence: what it costs whom, and when it costs nothing."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.protocol.test_attestation import KEYS, SIGNERS, STRANGER
 from tests.unit.protocol.test_stake import ACTIVE, HUB, NOW, OTHER, RULES, after, who
 from tristrata.protocol import stake
 from tristrata.protocol.attestation import Checkpoint, Epoch
 from tristrata.protocol.hashing import keccak
-from tristrata.protocol.ids import Address
+from tristrata.protocol.ids import Address, ChainRef
 from tristrata.protocol.signing import digest, sign
 from tristrata.protocol.slashing import (
     Convict,
@@ -38,6 +39,9 @@ from tristrata.protocol.stake import (
 from tristrata.protocol.units import Amount, BasisPoints, Timestamp
 
 LEDGER, OUTBOX = b"\x1e" * 32, b"\x0b" * 32
+ROOT_CHAIN, PRIVATE = ChainRef(keccak(b"root chain")), ChainRef(keccak(b"private chain"))
+ORPHAN = ChainRef(keccak(b"chain below one without outbox"))
+PARENTS = {HUB: ROOT_CHAIN, OTHER: ROOT_CHAIN, PRIVATE: HUB, ORPHAN: OTHER}
 REPORTER = Address(b"\x99" * 20)
 FALSE, TRUE = (Checkpoint(HUB, 5, keccak(root)) for root in (b"false", b"true"))
 EPOCH, OTHER_EPOCH = (Epoch(5, 10, b"\x01" * 32, b"\x02" * 32, content * 32) for content in (b"\x03", b"\x04"))
@@ -50,9 +54,19 @@ def signed(index: int, statement: Checkpoint | Epoch, separator: bytes | None = 
     return sign(KEYS[index] if index < len(KEYS) else STRANGER, digest(domain, statement.struct_hash))
 
 
-def equivocation(index: int, epoch: int = 5) -> SlashEquivocation:
-    statements = Checkpoint(HUB, epoch, FALSE.root), Checkpoint(HUB, epoch, TRUE.root)
-    return SlashEquivocation(REPORTER, HUB, statements, (signed(index, statements[0]), signed(index, statements[1])))
+def equivocation(
+    index: int, epoch: int = 5, chain: ChainRef = HUB, separators: tuple[bytes, bytes] = (LEDGER, LEDGER)
+) -> SlashEquivocation:
+    first, second = (
+        signed(index, Checkpoint(chain, epoch, checkpoint.root), separator)
+        for checkpoint, separator in zip((FALSE, TRUE), separators, strict=True)
+    )
+    return SlashEquivocation(REPORTER, chain, epoch, (FALSE.root, TRUE.root), (first, second))
+
+
+def contradiction(first: bytes, second: bytes) -> SlashEquivocation:
+    """These two signatures, brought as evidence of `FALSE` and `TRUE`."""
+    return SlashEquivocation(REPORTER, HUB, 5, (FALSE.root, TRUE.root), (first, second))
 
 
 def conviction(*indices: int, statement: Checkpoint = FALSE) -> SlashConviction:
@@ -71,7 +85,7 @@ def court(*changes: SlashChange, now: Timestamp = NOW) -> tuple[Slashing, list[S
     registered = (Register(who(index), SIGNERS[index], Amount(41)) for index in range(3))
     allocated = (Allocate(who(index), HUB, Amount(20)) for index in range(3))
     stakes, _ = after(*registered, SetSlashable(HUB, True), *allocated)
-    state, events = Slashing(stakes, PENALTIES, LEDGER, {HUB: OUTBOX}), list[SlashEvent]()
+    state, events = Slashing(stakes, PENALTIES, ROOT_CHAIN, LEDGER, PARENTS, {HUB: OUTBOX}), list[SlashEvent]()
     for change in changes:
         state, events = apply(state, change, now)
     return state, events
@@ -87,16 +101,41 @@ def test_equivocation__two_roots__costs_half_rounded_up_and_makes_leave() -> Non
     ]
 
 
-def test_equivocation__two_epochs__costs_the_same_once() -> None:
-    signatures = signed(0, EPOCH), signed(0, OTHER_EPOCH)
-    change = SlashEquivocation(REPORTER, HUB, (EPOCH, OTHER_EPOCH), signatures)
+def test_equivocation__two_right_epochs_of_one_number__cost_nothing() -> None:
+    state, _ = court(PROVEN)
 
-    state, _ = court(change)
+    for change in (
+        contradiction(signed(0, EPOCH), signed(0, OTHER_EPOCH)),
+        SlashFalseEpoch(REPORTER, HUB, OTHER_EPOCH, (signed(0, OTHER_EPOCH),)),
+    ):
+        with pytest.raises(StakeRefused):
+            apply(state, change, NOW)
 
-    assert state.stakes.stakers[who(0)].stake == 20
+
+def test_equivocation__of_a_grandchild__is_signed_for_its_parents_outbox() -> None:
+    _, events = court(equivocation(0, chain=PRIVATE, separators=(OUTBOX, OUTBOX)))
+
+    assert events[0] == Slashed(who(0), PRIVATE, 5, Amount(21), REPORTER, Amount(2))
+
+
+@pytest.mark.parametrize(("chain", "wrong", "right"), [(HUB, OUTBOX, LEDGER), (PRIVATE, LEDGER, OUTBOX)])
+def test_equivocation__signed_for_another_layer__does_not_count(chain: ChainRef, wrong: bytes, right: bytes) -> None:
+    for separators in ((wrong, wrong), (right, wrong), (wrong, right)):
+        with pytest.raises(StakeRefused) as caught:
+            court(equivocation(0, chain=chain, separators=separators))
+        assert caught.value.error == "NotValidator"
+
+
+def test_conviction__of_a_grandchild__is_signed_for_the_ledger() -> None:
+    lie = Checkpoint(PRIVATE, 5, FALSE.root)
+    state = in_stakes(court(Convict(lie))[0], SetSlashable(PRIVATE, True), Allocate(who(0), PRIVATE, Amount(5)))
+
+    _, events = apply(state, SlashConviction(REPORTER, PRIVATE, 5, (signed(0, lie),)), NOW)
+
+    assert events[1] == Slashed(who(0), PRIVATE, 5, Amount(5), REPORTER, Amount(0))
     with pytest.raises(StakeRefused) as caught:
-        apply(state, equivocation(0), NOW)
-    assert caught.value.error == "AlreadySlashed"
+        apply(state, SlashConviction(REPORTER, PRIVATE, 5, (signed(0, lie, OUTBOX),)), NOW)
+    assert caught.value.error == "NotValidator"
 
 
 def test_conviction__signers_of_the_false_root__lose_their_partition_and_nobody_else_does() -> None:
@@ -126,24 +165,13 @@ def test_conviction__after_equivocations__takes_what_is_left() -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        (SlashEquivocation(REPORTER, HUB, (FALSE, FALSE), (signed(0, FALSE),) * 2), "SameStatement"),
-        (
-            SlashEquivocation(
-                REPORTER, HUB, (FALSE, Checkpoint(HUB, 6, TRUE.root)), (signed(0, FALSE), signed(0, TRUE))
-            ),
-            "EpochsDiffer",
-        ),
-        (SlashEquivocation(REPORTER, HUB, (FALSE, TRUE), (signed(0, FALSE), signed(1, TRUE))), "SignersDiffer"),
-        (SlashEquivocation(REPORTER, HUB, (FALSE, TRUE), (signed(0, FALSE), b"")), "SignatureInvalid"),
-        (SlashEquivocation(REPORTER, HUB, (FALSE, TRUE), (signed(9, FALSE), signed(9, TRUE))), "NotValidator"),
-        (
-            SlashEquivocation(REPORTER, HUB, (FALSE, TRUE), (signed(0, FALSE), signed(0, TRUE, OUTBOX))),
-            "NotValidator",
-        ),
-        (
-            SlashEquivocation(REPORTER, OTHER, (EPOCH, OTHER_EPOCH), (signed(0, EPOCH), signed(0, OTHER_EPOCH))),
-            "NoOutbox",
-        ),
+        (SlashEquivocation(REPORTER, HUB, 5, (FALSE.root,) * 2, (signed(0, FALSE),) * 2), "SameStatement"),
+        (contradiction(signed(0, FALSE), signed(0, Checkpoint(HUB, 6, TRUE.root))), "NotValidator"),
+        (contradiction(signed(0, FALSE), signed(1, TRUE)), "SignersDiffer"),
+        (contradiction(signed(0, FALSE), b""), "SignatureInvalid"),
+        (contradiction(signed(9, FALSE), signed(9, TRUE)), "NotValidator"),
+        (equivocation(0, chain=ROOT_CHAIN), "ChainUnknown"),
+        (equivocation(0, chain=ORPHAN), "NoOutbox"),
         (equivocation(1), "AlreadySlashed"),
         (SlashConviction(REPORTER, HUB, 6, (signed(0, FALSE),)), "NotConvicted"),
         (conviction(0, statement=TRUE), "NotValidator"),
@@ -162,7 +190,7 @@ def test_apply__evidence_that_proves_nothing__is_refused(change: SlashChange, er
 
 def in_stakes(state: Slashing, *changes: stake.StakeChange, now: Timestamp = NOW) -> Slashing:
     stakes, _ = after(*changes, state=state.stakes, now=now)
-    return Slashing(stakes, state.penalties, LEDGER, {HUB: OUTBOX}, state.equivocated, state.convicted)
+    return replace(state, stakes=stakes)
 
 
 def test_conviction__of_before_the_partition__costs_nothing() -> None:
