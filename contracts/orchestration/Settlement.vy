@@ -289,7 +289,7 @@ def settle(
 def multicall(calls: DynArray[Bytes[_MAX_CALL], _MAX_CALLS]):
     """
     @notice Make several of this contract's calls in one transaction, in the caller's name; all succeed or none. So a settler can
-            seal an epoch and pay the payees of an older one at once.
+            seal an epoch and pay the payees of an older one at once. Each call has 8,192 bytes at most.
     """
     for call: Bytes[_MAX_CALL] in calls:
         raw_call(self, call, is_delegate_call=True)

@@ -93,8 +93,13 @@ class AgainstThePureMachine(RuleBasedStateMachine):
         self.put_in += DEPOSIT
         self.touched.add(number)
 
-    def pick(self, drawn: int) -> int:
-        live = [number for number, session in enumerate(self.pure) if not session.closed]
+    def pick(self, drawn: int, charged: bool = False) -> int:
+        """The number of a live session, one that is charged if that matters, or now and then of any."""
+        live = [
+            number
+            for number, session in enumerate(self.pure)
+            if not session.closed and (session.charge.splits or not charged)
+        ]
         return live[drawn % len(live)] if live and drawn < 9 else drawn % len(self.pure)
 
     def teardown(self) -> None:
@@ -226,19 +231,22 @@ class AgainstThePureMachine(RuleBasedStateMachine):
         call = self.hub.call_of(voucher, splits, signer)
         self.both(number, ChargeVoucher(voucher, splits, raw(signer)), lambda: self.hub.settlement.charge(*call))
 
-    @precondition(lambda self: any(session.charge.splits for session in self.pure))
+    @precondition(lambda self: any(session.charge.splits and not session.closed for session in self.pure))
     @rule(
         drawn=sessions,
-        payee=st.sampled_from(PAYEES),
-        more=st.one_of(earnings, st.just({"miner": 3 * DEPOSIT})),
+        left_out=st.integers(0, 2),
+        gainer=st.integers(0, 1),
+        gain=st.sampled_from([3 * DEPOSIT, 40, 1, 0]),
         who=signers,
         count=st.integers(0, 9),
     )
-    def forfeit(self, drawn: int, payee: str, more: dict[str, int], who: str, count: int) -> None:
-        """A voucher that leaves somebody out, and may give others more."""
-        number = self.pick(drawn)
-        signer, state = self.signer(number, who), self.pure[number]
-        earned = {name: self.had(number).get(name, 0) + more.get(name, 0) for name in PAYEES if name != payee}
+    def forfeit(self, drawn: int, left_out: int, gainer: int, gain: int, who: str, count: int) -> None:
+        """A voucher that leaves somebody out, and may give another more."""
+        number = self.pick(drawn, charged=True)
+        signer, state, had = self.signer(number, who), self.pure[number], self.had(number)
+        out = (sorted(had) or PAYEES)[left_out % (len(had) or len(PAYEES))]
+        earned = {name: had.get(name, 0) for name in PAYEES if name != out}
+        earned[sorted(earned)[gainer]] += gain
         splits = ordered(earned)
         voucher = self.hub.voucher(state.session_id, count, splits)
         call, words, _ = self.hub.call_of(voucher, splits, signer)

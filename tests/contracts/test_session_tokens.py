@@ -49,18 +49,74 @@ def test_open__token_that_returns_nothing__works(weird: Hub) -> None:
     assert weird.dollar.balanceOf(account("owner")) == 1_000 * DOLLAR - 7
 
 
-def test_close__token_that_refuses_the_owner__waits_until_it_does_not(weird: Hub) -> None:
+def kept(hub: Hub) -> list[tuple[str, int]]:
+    """Refunds that the last call kept, because the token refused to pay them."""
+    return [(log.owner, log.amount) for log in hub.settlement.get_logs() if type(log).__name__ == "RefundKept"]
+
+
+@pytest.mark.parametrize("mode", [REFUSING, BLOCKING])
+def test_close__token_that_refuses_the_owner__ends_the_session_and_keeps_the_refund(weird: Hub, mode: int) -> None:
+    session = weird.open(deposit=1_000)
+    weird.charge(session, 1, {"miner": 100})
+    weird.sessions.request_close(session, sender=account("owner"))
+    boa.env.time_travel(GRACE)
+    weird.dollar.set_blocked(account("owner"), True)
+    weird.dollar.set_mode(mode)
+
+    weird.sessions.close(session)
+
+    assert weird.sessions.is_closed(session)
+    assert weird.settlement.kept_refund(account("owner")) == 900
+    assert weird.dollar.balanceOf(weird.settlement.address) == 1_000
+    weird.dollar.set_mode(SILENT)
+    assert weird.claim_direct(session, 0) == 100
+    assert weird.settlement.collect_refund(account("cold"), sender=account("thief")) == 0
+    assert weird.settlement.collect_refund(account("cold"), sender=account("owner")) == 900
+    assert weird.settlement.collect_refund(account("cold"), sender=account("owner")) == 0
+    assert weird.dollar.balanceOf(account("cold")) == 900
+    assert weird.dollar.balanceOf(weird.settlement.address) == 0
+
+
+def test_close__two_refunds_that_are_refused__add_up(weird: Hub) -> None:
+    opened = [weird.open(nonce=nonce, deposit=100 * nonce) for nonce in (1, 2)]
+    for session in opened:
+        weird.sessions.request_close(session, sender=account("owner"))
+    boa.env.time_travel(GRACE)
+    weird.dollar.set_mode(REFUSING)
+
+    for session in opened:
+        weird.sessions.close(session)
+
+    weird.dollar.set_mode(SILENT)
+    assert weird.settlement.collect_refund(account("owner"), sender=account("owner")) == 300
+
+
+def test_forfeit__managed_and_its_owner_is_refused_by_the_token__ends_all_the_same() -> None:
+    """Else a router could fork the sessions of blocked owners for nothing."""
+    hub = make_hub(contract("testing/WeirdToken.vy"), unsecured_limit=1_000)
+    session = hub.open(deposit=1_000, managed=True)
+    hub.charge(session, 1, {"miner": 100})
+    fork, splits, _ = hub.charge_call(session, 1, {"other": 50})
+    hub.dollar.set_blocked(account("owner"), True)
+    hub.dollar.set_mode(BLOCKING)
+
+    hub.settlement.forfeit(fork, splits, hub.charge_call(session, 1, {"miner": 100})[1])
+
+    assert kept(hub) == [(account("owner"), 850)]
+    assert hub.sessions.is_closed(session)
+    assert hub.settlement.collect_refund(account("cold"), sender=account("owner")) == 850
+
+
+def test_collect_refund__recipient_that_the_token_refuses__loses_nothing(weird: Hub) -> None:
     session = weird.open(deposit=1_000)
     weird.sessions.request_close(session, sender=account("owner"))
     boa.env.time_travel(GRACE)
     weird.dollar.set_mode(REFUSING)
-
-    with reverts("Sessions", "TransferRefused", weird.dollar.address.lower(), low("owner"), 1_000):
-        weird.sessions.close(session)
-    assert not weird.sessions.is_closed(session)
-    weird.dollar.set_mode(SILENT)
     weird.sessions.close(session)
-    assert weird.dollar.balanceOf(account("owner")) == 1_000 * DOLLAR
+
+    with reverts("Settlement", "TransferRefused", weird.dollar.address.lower(), low("cold"), 1_000):
+        weird.settlement.collect_refund(account("cold"), sender=account("owner"))
+    assert weird.settlement.kept_refund(account("owner")) == 1_000
 
 
 def test_open__token_reenters_to_take_what_it_has_not_brought__is_refused(weird: Hub) -> None:
