@@ -213,8 +213,8 @@ def main() -> int:
     return 0
 
 
-_BODY = """Every session is charged once and every miner claims once; all slots and balances were non-zero before, also the
-record of the epoch, which takes the place of an older one. The hub has no new messages in it. 3 validators sign and a
+_BODY = """Every session is charged once and every miner claims once; all slots and balances were non-zero before, also
+the record of the epoch, which takes the place of an older one. The hub has no new messages in it. 3 validators sign and a
 voucher names 2 payees unless the table says otherwise. No transaction is above {most:,} gas.
 
 {shapes}
@@ -222,7 +222,8 @@ voucher names 2 payees unless the table says otherwise. No transaction is above 
 {curve}
 
 Batched x402 is the best rival known, by its published formula, not run here. Paying each task alone by
-`transferWithAuthorization`, as x402 `exact` does, took {transfer:,} gas a task in the same run: {ratio:,.0f} times as much.
+`transferWithAuthorization`, as x402 `exact` does, took {transfer:,} gas a task in the same run: {ratio:,.0f} times as
+much.
 
 {steps}
 

@@ -1,4 +1,4 @@
-"""A hub's contracts on an anvil of their own, and whole epochs of it settled transaction by transaction, for their gas."""
+"""A hub's contracts on an anvil of their own, and whole epochs of it settled one transaction after another."""
 
 import asyncio
 import re
@@ -47,6 +47,7 @@ PAYOUT_DELAY, GRACE = 100, 60
 CHARGES_A_TRANSACTION, CLAIMS_A_TRANSACTION = 16, 32
 MAX_GAS = 2**24
 _DEPOSIT = 10**15
+_PATIENCE = 5_000
 # Few, so that the measured epoch's record takes the place of an older one, as it does in steady state.
 _KEPT_EPOCHS = 2
 _FAR = Timestamp(2**40)
@@ -90,10 +91,11 @@ async def hub_on_anvil() -> AsyncIterator["HubOnAnvil"]:
         # Its log goes to a file: nobody reads a pipe, and anvil stops when one is full.
         log = Path(folder) / "log"
         with log.open("wb") as output:
-            process = subprocess.Popen([*command, "--prune-history", "--gas-limit", "1000000000"], stdout=output)
+            command += ["--prune-history", "--gas-limit", "1000000000"]
+            process = await asyncio.create_subprocess_exec(*command, stdout=output)
         try:
             while not (found := re.search(r"Listening on (\S+)", log.read_text())):
-                if process.poll() is not None:
+                if process.returncode is not None:
                     raise BenchmarkFailed(f"anvil ended with {process.returncode}: {log.read_text()[-500:]}")
                 await asyncio.sleep(0.02)
             async with EvmChain("hub", CHAIN, f"http://{found[1]}") as chain:
@@ -102,7 +104,7 @@ async def hub_on_anvil() -> AsyncIterator["HubOnAnvil"]:
                 yield hub
         finally:
             process.terminate()
-            process.wait()
+            await process.wait()
 
 
 async def transfer_gas() -> int:
@@ -289,8 +291,14 @@ class HubOnAnvil:
 
     async def _included(self, tx_hash: str, name: str) -> int:
         """The gas of a transaction that must have succeeded."""
-        while (receipt := await self._chain.rpc("eth_getTransactionReceipt", tx_hash)) is None:
+        receipt = None
+        for _ in range(_PATIENCE):
+            receipt = await self._chain.rpc("eth_getTransactionReceipt", tx_hash)
+            if receipt is not None:
+                break
             await asyncio.sleep(0.002)
+        if receipt is None:
+            raise BenchmarkFailed(f"{name} is not in a block")
         if receipt["status"] != "0x1":
             raise BenchmarkFailed(f"{name} failed")
         return int(receipt["gasUsed"], 16)

@@ -57,4 +57,3 @@ def authorize(
     nonce = digest(hub.domain(contract or hub.sessions).separator, order.struct_hash)
     signed = Authorization(payer, address_of(hub.sessions), amount, Timestamp(0), order.deadline, nonce)
     return vrs(sign(key(signer), digest(asset_of(hub).separator, signed.receive_hash)))
-

@@ -48,7 +48,10 @@ sessions = st.integers(0, 9)
 # The key that a session has, the one that it had, or somebody.
 signers = st.integers(0, 9).map(lambda drawn: {9: "owner", 8: "stranger", 7: "replaced key"}.get(drawn, "key"))
 earnings = st.fixed_dictionaries({name: st.integers(0, 150) for name in PAYEES})
-growths = st.fixed_dictionaries({"miner": st.integers(1, 60)}, optional={"router": st.just(7), "other": st.just(40)})
+growths = st.one_of(
+    st.fixed_dictionaries({"miner": st.integers(1, 60)}, optional={"router": st.just(7), "other": st.just(40)}),
+    st.just({"miner": LIMIT}),
+)
 
 
 class AgainstThePureMachine(RuleBasedStateMachine):
@@ -214,12 +217,12 @@ class AgainstThePureMachine(RuleBasedStateMachine):
     def had(self, number: int) -> dict[str, int]:
         return {NAMES[split.payee]: split.amount for split in self.pure[number].charge.splits}
 
-    @rule(drawn=sessions, growths=st.lists(growths, min_size=1, max_size=4), who=signers, count=st.integers(0, 2))
+    @rule(drawn=sessions, growths=st.lists(growths, min_size=1, max_size=4), who=signers, count=st.integers(-1, 2))
     def charge_more(self, drawn: int, growths: list[dict[str, int]], who: str, count: int) -> None:
         number = self.pick(drawn)
         for more in growths:
             earned = {name: self.had(number).get(name, 0) + more.get(name, 0) for name in PAYEES}
-            self.charge(number, self.pure[number].charge.count + count, earned, who)
+            self.charge(number, max(0, self.pure[number].charge.count + count), earned, who)
 
     @rule(drawn=sessions, earned=earnings, who=signers, count=st.integers(0, 2))
     def charge_anything(self, drawn: int, count: int, earned: dict[str, int], who: str) -> None:

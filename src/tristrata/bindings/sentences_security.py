@@ -30,7 +30,7 @@ SECURITY = {
     "NotConvicted(bytes32,uint64)": "no attested root of chain {0}, epoch {1}, was contradicted by a final one",
     "NotProvenFalse(bytes32,bytes32)": "chain {0} has not proven the epoch {1} false: prove it there first",
     "NothingToSlash(bytes32,uint64)": "none of these signers has stake left that answers for chain {0}, epoch {1}",
-    "NoOutbox(bytes32)": "the ledger does not know the outbox of chain {0}, so what is signed for it cannot be evidence",
+    "NoOutbox(bytes32)": "the ledger does not know the outbox of chain {0}: what is signed for it is no evidence",
     "MessageUnknown(bytes32)": "the message with hash {0} is none that the validator set takes",
     # ledger
     "AlreadyAttested(bytes32,uint64)": "chain {0}, epoch {1}, has a root already, and the ledger only appends",
