@@ -214,8 +214,8 @@ def main() -> int:
 
 
 _BODY = """Every session is charged once and every miner claims once; all slots and balances were non-zero before, also
-the record of the epoch, which takes the place of an older one. The hub has no new messages in it. 3 validators sign and a
-voucher names 2 payees unless the table says otherwise. No transaction is above {most:,} gas.
+the record of the epoch, which takes the place of an older one. The hub has no new messages in it. 3 validators sign and
+a voucher names 2 payees unless the table says otherwise. No transaction is above {most:,} gas.
 
 {shapes}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import subprocess
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Sequence

@@ -297,7 +297,7 @@ def _charged_on(charge: Charge, now: Timestamp) -> Amount:
 
 
 def _spendable(state: Session, now: Timestamp) -> Amount:
-    """Up to what a forfeit may charge: not more than the key could charge today, or a stolen one would be worth more."""
+    """Up to what a forfeit may charge: not more than the key could today, or a stolen one would be worth more."""
     if not state.terms.max_per_day:
         return state.deposit
     left = state.terms.max_per_day - _charged_on(state.charge, now)

@@ -48,7 +48,7 @@ OURS: dict[str, tuple[str, Callable[..., Any]]] = {
 
 
 def declared_types() -> dict[str, str]:
-    """All EIP-712 type strings that `tristrata.protocol` declares, by the name of their struct; domains are no structs."""
+    """All EIP-712 type strings that `tristrata.protocol` declares, by their struct's name; domains are no structs."""
     modules = [import_module(f"tristrata.protocol.{found.name}") for found in iter_modules(protocol.__path__)]
     strings = {
         value
