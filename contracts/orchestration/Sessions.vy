@@ -397,10 +397,9 @@ def close(session_id: bytes32):
 
 
 @external
-def forfeit(session_id: bytes32, deposit: uint96, from_bond: uint96) -> uint96:
+def forfeit(session_id: bytes32, from_bond: uint96) -> uint96:
     """
     @notice End a session whose key signed vouchers that contradict each other. `Settlement`'s alone.
-    @param deposit Its deposit.
     @param from_bond What the router's bond is to add for the payees, as far as it goes.
     @return What came from the router's bond.
     """

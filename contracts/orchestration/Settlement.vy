@@ -27,7 +27,7 @@ interface ISessions:
     def replaced_key(session_id: bytes32) -> (address, uint64): view
     def is_closed(session_id: bytes32) -> bool: view
     def parties(session_id: bytes32) -> (address, address, bool): view
-    def forfeit(session_id: bytes32, deposit: uint96, from_bond: uint96) -> uint96: nonpayable
+    def forfeit(session_id: bytes32, from_bond: uint96) -> uint96: nonpayable
 
 
 struct Epoch:
@@ -315,6 +315,8 @@ def forfeit(
     """
     session_id: bytes32 = voucher.session
     escrow: uint256 = self._escrow[session_id]
+    if voucher.count >= 2**40:
+        raw_revert(abi_encode(voucher.count, method_id=method_id("CountTooHigh(uint256)")))
     self._require_key(voucher, self._sum(splits), keccak256(abi_encode(splits)), escrow)
     self._require_open(session_id)
     self._require_splits(session_id, voucher.count_before, charged_splits)
@@ -759,7 +761,7 @@ def _forfeit(
     from_bond: uint96 = 0
     if managed:
         from_bond = convert(bonus, uint96)
-    from_bond = extcall ISessions(sessions).forfeit(session_id, convert(deposit, uint96), from_bond)
+    from_bond = extcall ISessions(sessions).forfeit(session_id, from_bond)
     if managed:
         bonus = convert(from_bond, uint256)
     refunded: uint256 = deposit + convert(from_bond, uint256) - kept - bonus

@@ -309,6 +309,13 @@ def test_forfeit__while_closing_or_expired__still_counts(own: tuple[Hub, Session
     assert forfeit(hub, session, 2, FORK).refund == 0
 
 
+def test_forfeit__count_that_no_charge_could_have__is_refused(own: tuple[Hub, SessionId]) -> None:
+    hub, session = own
+
+    with reverts("Settlement", "CountTooHigh", 2**40):
+        forfeit(hub, session, 2**40, FORK)
+
+
 def test_forfeit__signed_by_the_replaced_key__counts_within_the_grace_period_only(own: tuple[Hub, SessionId]) -> None:
     """A key that was revoked, perhaps because it was stolen, is worth nothing after its time."""
     hub, session = own

@@ -285,7 +285,7 @@ def test_forfeit__by_anyone_but_settlement__is_refused(hub: Hub) -> None:
     session = hub.open()
 
     with reverts("Sessions", "NotSettlement", low("thief")):
-        hub.sessions.forfeit(session, 1, 1, sender=account("thief"))
+        hub.sessions.forfeit(session, 1, sender=account("thief"))
 
 
 def test_escrow_and_refund__by_anyone_but_sessions__are_refused(hub: Hub) -> None:

@@ -6,6 +6,7 @@ SESSIONS = {
     "NotRegistered(address)": (
         "account {0} is not registered as a user on this hub: register at the Welcome Center first"
     ),
+    "CountTooHigh(uint256)": "the voucher counts {0} receipts: it must be below 2^40",
     "NotRouter(address,address)": "a managed session is opened by its router, {1}, but {0} called",
     "ExpiryOutOfRange(uint64,uint256)": "a session cannot expire at {0}: it must be after now, {1}, and below 2^63",
     "ZeroAddress(address,address)": "a session needs a key and a router: they are {0} and {1}",

@@ -206,8 +206,6 @@ def _(change: ChargeVoucher, state: Session, now: Timestamp) -> tuple[Session, l
             f"the voucher stands at {voucher.cumulative} after {voucher.count} receipts; "
             f"{before.cumulative} after {before.count} is charged already, and charges only go up"
         )
-    if voucher.count > MAX_COUNT:
-        raise SessionRefused(f"the voucher counts {voucher.count} receipts; a charge counts at most 2**40 - 1")
     if voucher.cumulative > state.deposit:
         raise SessionRefused(f"the voucher stands at {voucher.cumulative}; the deposit is {state.deposit}")
     if not covers(change.splits, before.splits):
@@ -282,6 +280,8 @@ def _(change: Forfeit, state: Session, now: Timestamp) -> tuple[Session, list[Se
 def _check_voucher(state: Session, voucher: Voucher, splits: tuple[Split, ...]) -> None:
     if voucher.session != state.session_id:
         raise SessionRefused(f"the voucher is for session 0x{voucher.session.hex()}, not for this one")
+    if voucher.count > MAX_COUNT:
+        raise SessionRefused(f"the voucher counts {voucher.count} receipts; a charge counts at most 2**40 - 1")
     check_splits(splits, voucher.cumulative)
     if splits_hash(splits) != voucher.splits:
         raise SessionRefused("the splits are not those that the voucher commits to")

@@ -81,8 +81,8 @@ class HubFollower:
         key = self.session_key(session)
         if record is None or record.terms.router != self._router:
             return None
-        if record.terms.session_key != address_of(key.public_key):
-            return None  # its owner signs its own vouchers
+        if record.terms.session_key != address_of(key.public_key) or not record.terms.managed:
+            return None  # its owner signs its own vouchers, or no bond answers for the router's key
         book = VoucherBook(session=session, terms=record.terms, deposit=Amount(event.values["deposit"]))
         return ServedSession(self.facts, record.owner, await replay(book, self._receipts), key)
 

@@ -180,6 +180,11 @@ def test_forfeit__signed_by_the_replaced_key__counts_within_the_grace_period_onl
     assert state.closed
 
 
+def test_forfeit__count_that_no_charge_could_have__is_refused() -> None:
+    with pytest.raises(SessionRefused, match="at most 2"):
+        apply(charged_session(), forfeit(2**40, {TWO: 5}), NOW)
+
+
 def test_forfeit__closed_or_forfeited__is_refused() -> None:
     session = charged_session()
     closed, _ = apply(session, Close(), Timestamp(session.closable_at))
