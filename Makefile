@@ -53,14 +53,15 @@ demo: setup  ## See it work: make demo PROMPT="…" ARGS="--json out.json --keep
 	@$(BIN)/tristrata demo $(ARGS) $${PROMPT:+-- "$$PROMPT"}
 
 test: setup  ## All tests that need nothing but this repository
-	@$(BIN)/python -m pytest -q -m "not system"
+	@$(BIN)/python -m pytest -q -m "not system" -n auto --dist loadfile tests/unit tests/contracts
+	@$(BIN)/python -m pytest -q -m "not system" tests/integration tests/e2e
 
 test-system: setup  ## Tests that need Debian packages: tmux, curl
 	@$(BIN)/python -m pytest -q -m system; code=$$?; \
 	test $$code -ne 5 || echo "No test is marked 'system': nothing was tested."; exit $$code
 
 test-long: setup  ## The random searches again, longer and other ones each time: make test-long EXAMPLES=2000
-	@HYPOTHESIS_PROFILE=long EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -m hypothesis --timeout 3600 tests/unit/protocol tests/contracts
+	@HYPOTHESIS_PROFILE=long EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -m hypothesis -n auto --dist loadfile --timeout 3600 tests/unit/protocol tests/contracts
 
 lint: setup  ## Style, types, layers
 	@$(BIN)/ruff check .
