@@ -167,6 +167,14 @@ def test_refute__more_than_charged__stops_the_epoch() -> None:
         apply(state, Claim(STRANGER, Amount(60), 1), LATER)
 
 
+@pytest.mark.parametrize("amount", [4, 5])
+def test_refute__no_more_than_what_was_charged__is_no_evidence(amount: int) -> None:
+    state, _ = after(CHARGED, Seal(1, {ROUTER: StatedPayout(Amount(amount), ((A, Amount(amount)),))}))
+
+    with pytest.raises(ClaimRefused, match="5 is charged"):
+        apply(state, Refute(1, ROUTER, A, (Amount(amount),)), NOW)
+
+
 def test_refute__one_session_in_many_entries__counts_their_sum() -> None:
     twice = {ROUTER: StatedPayout(Amount(10), ((A, Amount(5)), (A, Amount(5))))}
     state, _ = after(CHARGED, Seal(1, twice))

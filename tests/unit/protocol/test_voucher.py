@@ -46,6 +46,10 @@ def test_charge_tail__any__is_the_end_of_the_abi_encodings_hash(count: int, earn
     assert charge_tail(count, splits) == int.from_bytes(keccak(encoded)[-20:], "big")
 
 
+def test_check_splits__as_many_as_may_be__are_good() -> None:
+    check_splits(tuple(Split(Address(bytes([i]) * 20), Amount(1)) for i in range(1, 33)), Amount(32))
+
+
 A, B = Address(b"\1" * 20), Address(b"\2" * 20)
 
 
@@ -58,6 +62,10 @@ A, B = Address(b"\1" * 20), Address(b"\2" * 20)
         ((Split(B, Amount(1)), Split(A, Amount(1))), 2, "sorted"),
         ((Split(A, Amount(1)), Split(A, Amount(1))), 2, "sorted"),
         ((Split(Address(bytes(20)), Amount(1)),), 1, "other than zero"),
+        ((Split(Address(b"\1" * 19), Amount(1)),), 1, "must be an address"),
+        ((Split(Address(b"\1" * 21), Amount(1)),), 1, "must be an address"),
+        ((Split(A, Amount(1)),), 2, "sum to 1"),
+        ((Split(A, Amount(3)),), 2, "sum to 3"),
         ((Split(A, Amount(2**96)),), 2**96, "2\\*\\*96"),
         ((Split(A, Amount(1)),), 2, "sum to 1"),
     ],
