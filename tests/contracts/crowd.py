@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import boa
@@ -35,6 +35,15 @@ ERRORS = tuple(
     {error for name in ("Settlement", "Outbox", "Sessions", "RouterRegistry") for error in load(name).errors}
 )
 NOT_PAYABLE = ("EpochNotKept", "PayoutVetoed")
+# Kinds of acts, and how often each was done; what was refused is not counted.
+ACTS = {
+    *("open", "open carried", "open managed"),
+    *(f"{act}={value}" for act in ("top_up carried", "charge by_settle", "seal true") for value in (False, True)),
+    *(f"forfeit known.managed={value}" for value in (False, True)),
+    *(f"paid by an epoch that is true={value}" for value in (False, True)),
+    *("replace_key", "request_close", "close", "add_bond", "request_withdrawal", "withdraw_bond"),
+    *("veto", "refute", "claim", "claim_direct", "claim_to", "leave", "leave with bond"),
+}
 DONE: Counter[str] = Counter()
 
 Entries = dict[str, list[tuple[SessionId, int]]]
@@ -74,37 +83,34 @@ class Statement:
         self.payouts = Payouts({name: tree.total for name, tree in self.trees.items()}, sums)
 
 
+def gather() -> Hub:
+    """A hub to which everybody has come with money, and the routers with their bonds."""
+    hub = make_hub(unsecured_limit=UNSECURED)
+    hub.adopt(validator_set(valid_until=boa.env.timestamp + MAX_VALIDITY))
+    for name in (*OWNERS, *STRANGERS):
+        hub.fund(name, FUNDS)
+        hub.register(name)
+    for name in ROUTERS:
+        hub.dollar.mint(account(name), FUNDS, sender=hub.operator)
+        hub.dollar.approve(hub.routers.address, FUNDS, sender=account(name))
+        hub.routers.add_bond(account(name), 300, sender=account(name))
+    fund_validator(hub, ONE, 1_000 * VETO_FEE)
+    return hub
+
+
 class Crowd:
-    """A hub with its people, for a state machine that has them act; ``acted`` are those who paid by their own act."""
+    """What everybody knows, for a state machine that has them act; ``acted`` are those who paid by their own act."""
 
-    hub: Hub
-    sessions: list[Known]
-    sealed: list[tuple[Any, Statement]]
-    slashed: int
-    is_robbed: bool
-    has_left: bool
-    acted: set[str]
-    minted: int
-    had: dict[str, int]
-
-    def arrive(self) -> None:
-        """Everybody comes with money; routers bring their bonds."""
-        self.hub = make_hub(unsecured_limit=UNSECURED)
-        self.hub.adopt(validator_set(valid_until=boa.env.timestamp + MAX_VALIDITY))
-        for name in (*OWNERS, *STRANGERS):
-            self.hub.fund(name, FUNDS)
-            self.hub.register(name)
-        for name in ROUTERS:
-            self.hub.dollar.mint(account(name), FUNDS, sender=self.hub.operator)
-            self.hub.dollar.approve(self.hub.routers.address, FUNDS, sender=account(name))
-            self.hub.routers.add_bond(account(name), 300, sender=account(name))
-        fund_validator(self.hub, ONE, 1_000 * VETO_FEE)
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self.hub = replace(hub, last={})
         self.sessions: list[Known] = []
         self.sealed: list[tuple[Any, Statement]] = []
         self.slashed = 0
         self.is_robbed = self.has_left = False
+        self.is_checked = True
         self.acted: set[str] = set()
-        self.minted = self.hub.dollar.totalSupply() - self.balance_at(account("owner"))
+        self.minted = hub.dollar.totalSupply() - self.balance_at(account("owner"))
         self.had = self.balances()
 
     def attempt(self, act: str, call: Callable[[], object], *allowed: str) -> bool:
@@ -116,6 +122,7 @@ class Crowd:
             assert found is not None and found[0] in allowed, f"{act}: {error}"
             return False
         DONE[act] += 1
+        self.is_checked = False
         return True
 
     def pick(self, which: int) -> Known:
@@ -144,7 +151,10 @@ class Crowd:
         return self.sealed[-1 - back % len(self.sealed)]
 
     def check(self) -> None:
-        """The money is where it should be."""
+        """The money is where it should be; asked only after something was done, for what is refused changes nothing."""
+        if self.is_checked:
+            return
+        self.is_checked = True
         self.nobody_loses_without_its_act()
         self.all_money_is_somewhere()
         self.what_is_held_is_owed()

@@ -10,7 +10,14 @@ import boa
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.contracts.conftest import (
     DELAY,
@@ -25,6 +32,7 @@ from tests.contracts.conftest import (
     raw,
 )
 from tests.contracts.crowd import (
+    ACTS,
     DAILY_LIMIT,
     DAY,
     DONE,
@@ -37,6 +45,7 @@ from tests.contracts.crowd import (
     Crowd,
     Known,
     Statement,
+    gather,
 )
 from tests.contracts.money import events
 from tests.contracts.session_orders import authorize, order_fields, soon
@@ -59,7 +68,6 @@ class ManyActors(Crowd, RuleBasedStateMachine):
     def start(self) -> None:
         self.anchor = boa.env.anchor()
         self.anchor.__enter__()
-        self.arrive()
         for owner, managed in ((0, False), (1, True)):
             self.open(owner, owner, managed, 300, limited=False, carried=False)
             self.charge(owner, {0: 5, 1: 40, 2: 20}, way="charge")
@@ -81,7 +89,7 @@ class ManyActors(Crowd, RuleBasedStateMachine):
     )
     def open(self, owner: int, router: int, managed: bool, deposit: int, limited: bool, carried: bool) -> None:
         """By the owner itself, or with one signature of its by somebody else; a managed one by its router."""
-        nonce = len(self.sessions) + 1
+        nonce, act = len(self.sessions) + 1, "open managed" if managed else "open carried" if carried else "open"
         name, signs = OWNERS[owner], f"{ROUTERS[router]} signs" if managed else f"key {nonce}"
         terms = self.hub.terms(
             session_key=raw(signs),
@@ -97,7 +105,7 @@ class ManyActors(Crowd, RuleBasedStateMachine):
             call = lambda: self.hub.sessions.open_with_authorization(*arguments, sender=carrier)  # noqa: E731
         else:
             call = lambda: self.hub.sessions.open(nonce, deposit, as_abi(terms), sender=account(name))  # noqa: E731
-        if self.attempt(f"open {managed=} {carried=}", call, "AboveRouterBond"):
+        if self.attempt(act, call, "AboveRouterBond"):
             self.acted.add(name)
             miners = MINERS[nonce % 4 : nonce % 4 + 3]
             limit = DAILY_LIMIT if limited else 0
@@ -235,11 +243,8 @@ class ManyActors(Crowd, RuleBasedStateMachine):
 
     # epochs
 
-    @rule(
-        lie=st.none()
-        | st.tuples(sessions, st.sampled_from(PAYEES), st.lists(st.sampled_from([1, 20, 150]), min_size=1, max_size=5))
-    )
-    def seal(self, lie: tuple[int, str, list[int]] | None) -> None:
+    @rule(lie=st.none() | lies, then=st.sampled_from(["claim", "claim", "refute", "veto", "wait"]))
+    def seal(self, lie: tuple[int, str, list[int]] | None, then: str) -> None:
         """The validators sign what is true; or two thirds of them add to somebody's payout what was never charged."""
         entries, told = self.charged_entries(), None
         if lie is not None:
@@ -292,7 +297,8 @@ class ManyActors(Crowd, RuleBasedStateMachine):
     def claim(self, back: int, first: int, count: int, later: int) -> None:
         boa.env.time_travel(later)
         seal, statement = self.pick_epoch(back)
-        found = sorted(statement.trees)[first : first + count] or sorted(statement.trees)[:1]
+        names = sorted(statement.trees)
+        found = names[first % len(names) :][:count]
         before = self.hub.settlement.total_paid()
         call = lambda: self.hub.settlement.claim_many(seal, *statement.payouts.many(*found))  # noqa: E731
         if len(found) == 1:
@@ -353,21 +359,54 @@ class ManyActors(Crowd, RuleBasedStateMachine):
         self.check()
 
 
-TestManyActors = ManyActors.TestCase
-TestManyActors.settings = settings(max_examples=settings().max_examples // 7, stateful_step_count=35, deadline=None)
+@pytest.mark.hypothesis
+def test_many_actors__any_acts_in_any_order__keep_all_money_where_it_should_be() -> None:
+    hub = gather()
+    examples = settings().max_examples // 4
+
+    run_state_machine_as_test(
+        lambda: ManyActors(hub), settings=settings(max_examples=examples, stateful_step_count=35, deadline=None)
+    )
 
 
-def test_many_actors__every_kind_of_act__was_done() -> None:
-    """Otherwise the sequences above would show less than they say."""
-    if not DONE:
-        pytest.skip("runs after the sequences")
-    acts = {
-        *(f"open managed={managed} carried={carried}" for managed in (False, True) for carried in (False, True)),
-        *(f"{act}={value}" for act in ("top_up carried", "charge by_settle", "seal true") for value in (False, True)),
-        *(f"forfeit known.managed={value}" for value in (False, True)),
-        *(f"paid by an epoch that is true={value}" for value in (False, True)),
-        *("replace_key", "request_close", "close", "add_bond", "request_withdrawal", "withdraw_bond"),
-        *("veto", "refute", "claim", "claim_direct", "claim_to", "leave", "leave with bond"),
-    }
+def test_many_actors__each_kind_of_act__can_be_done() -> None:
+    """Otherwise the sequences would show less than they say."""
+    DONE.clear()
+    actors = ManyActors(gather())
+    script = (
+        lambda: actors.open(2, 2, managed=False, deposit=150, limited=True, carried=True),
+        lambda: actors.top_up(0, "stranger", 10, carried=False),
+        lambda: actors.top_up(1, OWNERS[4], 10, carried=True),
+        lambda: actors.charge(2, {0: 1, 3: 40}, way="settle"),
+        lambda: actors.replace_key(2, carried=True),
+        lambda: actors.claim_direct(2, 0, elsewhere=False),
+        lambda: actors.claim_direct(0, 1, elsewhere=True),
+        lambda: actors.seal(None, then="claim"),
+        lambda: actors.seal(None, then="veto"),
+        lambda: actors.seal((0, "thief", [150, 1]), then="refute"),
+        lambda: actors.charge(1, {1: 30}, way="charge"),
+        lambda: actors.seal((1, "thief", [20]), then="wait"),
+        lambda: actors.claim(0, first=len(actors.sealed[-1][1].trees) - 1, count=1, later=DELAY),
+        lambda: actors.everybody_leaves(range(3)),
+        lambda: actors.forfeit(0, 0, 2, growth=50),
+        lambda: actors.forfeit(1, 0, 2, growth=1_000),
+        lambda: actors.open(3, 2, managed=False, deposit=300, limited=True, carried=False),
+        lambda: actors.charge(3, {1: 40}, way="charge"),
+        lambda: actors.forfeit(3, 0, 2, growth=1_000),
+        lambda: actors.request_close(2, 0, carried=True),
+        lambda: actors.close(2, later=GRACE),
+        lambda: actors.add_bond(0, 10),
+        lambda: actors.request_withdrawal(0, 100),
+        lambda: actors.wait(GRACE),
+        lambda: actors.withdraw_bond(0),
+    )
 
-    assert DONE.keys() == acts, acts - DONE.keys()
+    try:
+        actors.start()
+        for act in script:
+            act()
+            actors.check()
+    finally:
+        actors.teardown()
+
+    assert DONE.keys() == ACTS, DONE.keys() ^ ACTS
