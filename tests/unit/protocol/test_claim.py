@@ -175,6 +175,14 @@ def test_refute__no_more_than_what_was_charged__is_no_evidence(amount: int) -> N
         apply(state, Refute(1, ROUTER, A, (Amount(amount),)), NOW)
 
 
+@pytest.mark.parametrize(("stated", "named"), [(A, B), (B, A)])
+def test_refute__entry_of_another_session__is_no_evidence(stated: SessionId, named: SessionId) -> None:
+    state, _ = after(CHARGED, Seal(1, {STRANGER: StatedPayout(Amount(60), ((stated, Amount(60)),))}))
+
+    with pytest.raises(ClaimRefused, match="no such entries"):
+        apply(state, Refute(1, STRANGER, named, (Amount(60),)), NOW)
+
+
 def test_refute__one_session_in_many_entries__counts_their_sum() -> None:
     twice = {ROUTER: StatedPayout(Amount(10), ((A, Amount(5)), (A, Amount(5))))}
     state, _ = after(CHARGED, Seal(1, twice))
