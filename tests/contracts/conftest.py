@@ -9,6 +9,7 @@ from typing import Any
 import boa
 import msgspec
 import pytest
+from boa.contracts.vyper.vyper_contract import VyperContract
 from coincurve import PrivateKey
 
 from tristrata.bindings.artifacts import _contracts_folder, _snekmate_parent, decode_error, load
@@ -50,6 +51,14 @@ ChargeCall = tuple[tuple[Any, ...], list[int], list[int]]
 @pytest.fixture(scope="session", autouse=True)
 def _search_paths() -> None:
     boa.interpret.set_search_paths([str(_contracts_folder()), str(_snekmate_parent())])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_repr() -> Iterator[None]:
+    """Titanoboa writes out a contract's storage at each revert: slowly, and not at all once its address was another's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VyperContract, "__repr__", lambda self: f"<{self.contract_name} at {self.address}>")
+        yield
 
 
 @pytest.fixture(autouse=True)
