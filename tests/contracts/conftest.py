@@ -55,7 +55,7 @@ def _search_paths() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _short_repr() -> Iterator[None]:
-    """Titanoboa writes out a contract's storage at each revert: slowly, and not at all once its address was another's."""
+    """Titanoboa writes out storage at each revert: slowly, and wrongly once the address was another contract's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VyperContract, "__repr__", lambda self: f"<{self.contract_name} at {self.address}>")
         yield
