@@ -12,6 +12,7 @@
 """
 
 from ethereum.ercs import IERC20
+from shared import accounts
 from shared import domain
 from shared import ownership
 from shared import payment
@@ -73,9 +74,6 @@ _CREDIT: constant(uint8) = 2
 _RETURN: constant(uint256) = 3
 _RETURN_BYTES: constant(uint256) = 96
 _SECONDS_PER_DAY: constant(uint256) = 86_400
-_MAX_SIGNATURE: constant(uint256) = 1_024
-_SIGNATURE_BYTES: constant(uint256) = 65
-_ERC1271_MAGIC: constant(bytes4) = 0x1626BA7E
 _AMOUNT_MASK: constant(uint256) = 2**96 - 1
 _UINT64_MASK: constant(uint256) = 2**64 - 1
 _UINT32_MASK: constant(uint256) = 2**32 - 1
@@ -181,7 +179,7 @@ def __init__(chain_ref: bytes32, asset_: address, outbox_: address, inbox_: addr
 
 
 @external
-def register(account: address, role: uint8, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
+def register(account: address, role: uint8, deadline: uint256, signature: Bytes[accounts.MAX_SIGNATURE]):
     """
     @notice Register `account`, which signed `Registration`. Anyone may carry it, and pays the gas: it is the sponsor.
     @param role 1 for a user, 2 for a miner.
@@ -196,7 +194,7 @@ def register_sponsored(
     account: address,
     role: uint8,
     deadline: uint256,
-    signature: Bytes[_MAX_SIGNATURE],
+    signature: Bytes[accounts.MAX_SIGNATURE],
     sponsor: address,
     payee: address,
 ):
@@ -369,15 +367,15 @@ def withdraw_for(
     recipient: address,
     nonce: uint256,
     deadline: uint256,
-    signature: Bytes[_MAX_SIGNATURE],
+    signature: Bytes[accounts.MAX_SIGNATURE],
 ):
     """
     @notice Take from the balance of `account`, which signed `Withdraw`. At any time; anyone may carry it, once.
     @param nonce Any number that the account did not use in an order before.
     """
-    self._require_signed(
+    accounts._require_signed(
         account,
-        keccak256(abi_encode(_WITHDRAW_TYPE_HASH, account, amount, recipient, nonce, deadline)),
+        domain._digest(keccak256(abi_encode(_WITHDRAW_TYPE_HASH, account, amount, recipient, nonce, deadline))),
         deadline,
         signature,
     )
@@ -404,16 +402,16 @@ def credit_for(
     amount: uint96,
     nonce: uint256,
     deadline: uint256,
-    signature: Bytes[_MAX_SIGNATURE],
+    signature: Bytes[accounts.MAX_SIGNATURE],
 ) -> uint64:
     """
     @notice As `credit`, of the balance of `account`, which signed `Credit`. Anyone may carry it, once.
     @param nonce Any number that the account did not use in an order before.
     @return The message's index in the outbox.
     """
-    self._require_signed(
+    accounts._require_signed(
         account,
-        keccak256(abi_encode(_CREDIT_TYPE_HASH, account, destination, amount, nonce, deadline)),
+        domain._digest(keccak256(abi_encode(_CREDIT_TYPE_HASH, account, destination, amount, nonce, deadline))),
         deadline,
         signature,
     )
@@ -486,7 +484,7 @@ def sponsor(account: address) -> Sponsor:
 
 @internal
 def _register(
-    account: address, role: uint8, deadline: uint256, signature: Bytes[_MAX_SIGNATURE], sponsor: address
+    account: address, role: uint8, deadline: uint256, signature: Bytes[accounts.MAX_SIGNATURE], sponsor: address
 ):
     """
     @dev Registers an account that signed for it, each role once.
@@ -496,8 +494,8 @@ def _register(
         raw_revert(abi_encode(role, method_id=method_id("RoleUnknown(uint8)")))
     if self.roles[account] & role != 0:
         raw_revert(abi_encode(account, role, method_id=method_id("AlreadyRegistered(address,uint8)")))
-    self._require_signed(
-        account, keccak256(abi_encode(_REGISTRATION_TYPE_HASH, account, role, deadline)), deadline, signature
+    accounts._require_signed(
+        account, domain._digest(keccak256(abi_encode(_REGISTRATION_TYPE_HASH, account, role, deadline))), deadline, signature
     )
     self.roles[account] |= role
     log Registered(account=account, role=role, sponsor=sponsor)
@@ -570,35 +568,6 @@ def _use_nonce(account: address, nonce: uint256):
     if self.nonce_used[account][nonce]:
         raw_revert(abi_encode(account, nonce, method_id=method_id("NonceUsed(address,uint256)")))
     self.nonce_used[account][nonce] = True
-
-
-@internal
-@view
-def _require_signed(account: address, struct_hash: bytes32, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
-    """
-    @dev Reverts unless `account` signed, and the deadline is not over. Its own key is asked first, for an account that
-         delegated to code (EIP-7702) still has one; then the code, by ERC-1271: where there is none it answers nothing.
-    """
-    if block.timestamp > deadline:
-        raw_revert(abi_encode(deadline, block.timestamp, method_id=method_id("SignatureExpired(uint256,uint256)")))
-    digest: bytes32 = domain._digest(struct_hash)
-    signed: bool = False
-    if len(signature) == _SIGNATURE_BYTES:
-        signed = domain._recover(digest, slice(signature, 0, _SIGNATURE_BYTES)) == account
-    if not signed:
-        answered: bool = False
-        answer: Bytes[32] = b""
-        answered, answer = raw_call(
-            account,
-            abi_encode(digest, signature, method_id=_ERC1271_MAGIC),
-            max_outsize=32,
-            is_static_call=True,
-            revert_on_failure=False,
-        )
-        signed = answered and len(answer) == 32 and convert(answer, bytes32) == convert(_ERC1271_MAGIC, bytes32)
-    # What nobody signed recovers to the zero address.
-    if account == empty(address) or not signed:
-        raw_revert(abi_encode(account, method_id=method_id("NotSignedBy(address)")))
 
 
 @internal

@@ -10,6 +10,7 @@
 """
 
 from ethereum.ercs import IERC20
+from shared import accounts
 from shared import domain
 from shared import ownership
 from shared import payment
@@ -87,10 +88,6 @@ _REQUEST_CLOSE_TYPE_HASH: constant(bytes32) = keccak256(
 _REPLACE_KEY_TYPE_HASH: constant(bytes32) = keccak256(
     "ReplaceKey(bytes32 session,address old_key,address new_key,uint256 deadline)"
 )
-_ERC1271_MAGIC: constant(bytes4) = 0x1626BA7E
-_SIGNATURE_BYTES: constant(uint256) = 65
-# Those of contract accounts are as long as these want them.
-_MAX_SIGNATURE: constant(uint256) = 1_024
 _REGISTER: constant(uint256) = 1
 _REGISTRATION_BYTES: constant(uint256) = 96
 _USER: constant(uint8) = 1
@@ -240,7 +237,7 @@ def open_for(
     deposit: uint96,
     deadline: uint256,
     terms: Terms,
-    signature: Bytes[_MAX_SIGNATURE],
+    signature: Bytes[accounts.MAX_SIGNATURE],
     permit_deadline: uint256,
     v: uint8,
     r: bytes32,
@@ -251,7 +248,7 @@ def open_for(
     @dev A permit that somebody used before us fails, but its allowance stands: the failure is ignored and the
          transfer decides.
     """
-    self._require_signed(owner, self._order(owner, nonce, deposit, deadline, terms), deadline, signature)
+    accounts._require_signed(owner, self._order(owner, nonce, deposit, deadline, terms), deadline, signature)
     permitted: bool = raw_call(
         asset,
         abi_encode(
@@ -338,7 +335,7 @@ def replace_key(session_id: bytes32, new_key: address):
 
 
 @external
-def replace_key_for(session_id: bytes32, new_key: address, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
+def replace_key_for(session_id: bytes32, new_key: address, deadline: uint256, signature: Bytes[accounts.MAX_SIGNATURE]):
     """
     @notice Replace a session's key as its owner ordered by signature (`ReplaceKey`). Anyone may carry it, once.
     """
@@ -347,7 +344,7 @@ def replace_key_for(session_id: bytes32, new_key: address, deadline: uint256, si
     digest: bytes32 = domain._digest(
         keccak256(abi_encode(_REPLACE_KEY_TYPE_HASH, session_id, old_key, new_key, deadline))
     )
-    self._require_signed(owner, digest, deadline, signature)
+    accounts._require_signed(owner, digest, deadline, signature)
     if self._used[digest]:
         raw_revert(abi_encode(digest, method_id=method_id("SignatureUsed(bytes32)")))
     self._used[digest] = True
@@ -363,11 +360,11 @@ def request_close(session_id: bytes32):
 
 
 @external
-def request_close_for(session_id: bytes32, sender: address, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
+def request_close_for(session_id: bytes32, sender: address, deadline: uint256, signature: Bytes[accounts.MAX_SIGNATURE]):
     """
     @notice Ask to close, as a party (`sender`) ordered by signature (`RequestClose`). Anyone may carry it.
     """
-    self._require_signed(
+    accounts._require_signed(
         sender,
         domain._digest(keccak256(abi_encode(_REQUEST_CLOSE_TYPE_HASH, session_id, sender, deadline))),
         deadline,
@@ -673,34 +670,6 @@ def _require_owner_of(session_id: bytes32, sender: address):
     """
     if convert(self._owners[session_id] >> 96, address) != sender:
         raw_revert(abi_encode(session_id, sender, method_id=method_id("NotSessionOwner(bytes32,address)")))
-
-
-@internal
-@view
-def _require_signed(signer: address, digest: bytes32, deadline: uint256, signature: Bytes[_MAX_SIGNATURE]):
-    """
-    @dev Reverts unless `signer` signed, and the deadline is not over. Its own key is asked first, for an account that
-         delegated to code (EIP-7702) still has one; then the code, by ERC-1271: where there is none it answers nothing.
-    """
-    if block.timestamp > deadline:
-        raw_revert(abi_encode(deadline, block.timestamp, method_id=method_id("SignatureExpired(uint256,uint256)")))
-    signed: bool = False
-    if len(signature) == _SIGNATURE_BYTES:
-        signed = domain._recover(digest, slice(signature, 0, _SIGNATURE_BYTES)) == signer
-    if not signed:
-        answered: bool = False
-        answer: Bytes[32] = b""
-        answered, answer = raw_call(
-            signer,
-            abi_encode(digest, signature, method_id=_ERC1271_MAGIC),
-            max_outsize=32,
-            is_static_call=True,
-            revert_on_failure=False,
-        )
-        signed = answered and len(answer) == 32 and convert(answer, bytes32) == convert(_ERC1271_MAGIC, bytes32)
-    # What nobody signed recovers to the zero address.
-    if signer == empty(address) or not signed:
-        raw_revert(abi_encode(signer, method_id=method_id("NotSignedBy(address)")))
 
 
 @internal

@@ -11,7 +11,7 @@
         `tristrata.protocol.session` and `tristrata.protocol.claim`, the hashes are those of docs/epochs.md.
 """
 
-from snekmate.utils import signature_checker
+from shared import accounts
 from shared import domain
 from shared import payment
 from shared import proofs
@@ -423,7 +423,7 @@ def claim_direct(session_id: bytes32, count: uint256, splits: DynArray[uint256, 
 def claim_to(
     recipient: address,
     deadline: uint256,
-    signature: Bytes[65],
+    signature: Bytes[accounts.MAX_SIGNATURE],
     session_id: bytes32,
     count: uint256,
     splits: DynArray[uint256, _MAX_FINAL_SPLITS],
@@ -436,16 +436,11 @@ def claim_to(
     """
     due: uint256 = self._open_entry(session_id, count, splits, index)
     payee: address = convert(splits[index] >> 96, address)
-    if block.timestamp > deadline:
-        raw_revert(abi_encode(deadline, block.timestamp, method_id=method_id("SignatureExpired(uint256,uint256)")))
     # Once paid, more is claimed than the signature says: it serves once.
     digest: bytes32 = domain._digest(
         keccak256(abi_encode(_CLAIM_TO_TYPE_HASH, payee, recipient, self.claimed[payee], deadline))
     )
-    if domain._recover(digest, signature) != payee and not (
-        payee.is_contract and signature_checker._is_valid_ERC1271_signature_now(payee, digest, signature)
-    ):
-        raw_revert(abi_encode(payee, method_id=method_id("NotSignedBy(address)")))
+    accounts._require_signed(payee, digest, deadline, signature)
     return self._pay_all(payee, recipient, due)
 
 
