@@ -13,6 +13,7 @@
 
 from shared import accounts
 from shared import domain
+from shared import forfeits
 from shared import payment
 from shared import proofs
 from shared import quorum
@@ -90,7 +91,7 @@ _CLAIM_TO_TYPE_HASH: constant(bytes32) = keccak256(
 )
 _MAX_SPLITS: constant(uint256) = 32
 # After a forfeit: those of both vouchers.
-_MAX_FINAL_SPLITS: constant(uint256) = 64
+_MAX_FINAL_SPLITS: constant(uint256) = forfeits.MAX_FINAL_SPLITS
 _MAX_CHARGES: constant(uint256) = 16
 _MAX_CHARGED_SPLITS: constant(uint256) = 128
 _MAX_SIGNATURES: constant(uint256) = 32
@@ -307,8 +308,8 @@ def forfeit(
             the other. Open to anyone, also for vouchers that would be too high to charge.
     @dev Each payee gets the higher of its two amounts, and what is left of the deposit goes to the miners in proportion: a
          key that forks its history gains nothing. It never takes more than the key could have charged today: a stolen key
-         is worth no more here. In a managed session the router signed, not the owner: the owner
-         gets back what is left, and the router's bond pays the miners instead.
+         is worth no more here. In a managed session the router signed, not the owner: the owner gets back what is left,
+         and the router's bond pays the miners instead.
     @param voucher The voucher, as for `charge`.
     @param splits Its splits.
     @param charged_splits The splits of the last charge.
@@ -321,39 +322,10 @@ def forfeit(
     self._require_open(session_id)
     self._require_splits(session_id, voucher.count_before, charged_splits)
 
-    # Both lists are sorted by payee: one walk merges them, and finds out in which of them somebody has less.
-    merged: DynArray[uint256, _MAX_FINAL_SPLITS] = []
-    before: DynArray[uint256, _MAX_FINAL_SPLITS] = []
-    charged: uint256 = 0
-    lower: bool = False
-    higher: bool = False
-    left: uint256 = 0
-    right: uint256 = 0
-    for _: uint256 in range(len(charged_splits) + len(splits), bound=_MAX_FINAL_SPLITS):
-        if left == len(charged_splits) and right == len(splits):
-            break
-        old: uint256 = max_value(uint256)
-        new: uint256 = max_value(uint256)
-        if left < len(charged_splits):
-            old = charged_splits[left]
-        if right < len(splits):
-            new = splits[right]
-        had: uint256 = 0
-        has: uint256 = 0
-        if old >> 96 <= new >> 96:
-            had = old & _AMOUNT_MASK
-            left += 1
-        if new >> 96 <= old >> 96:
-            has = new & _AMOUNT_MASK
-            right += 1
-        lower = lower or has < had
-        higher = higher or has > had
-        charged += had
-        before.append(had)
-        merged.append(min(old, new) & ~_AMOUNT_MASK | max(had, has))
-    if not (lower and higher):
+    merged: forfeits.Merged = forfeits._merge(charged_splits, splits)
+    if not merged.contradict:
         raw_revert(abi_encode(session_id, method_id=method_id("VouchersAgree(bytes32)")))
-    self._forfeit(session_id, charged, max(voucher.count_before, voucher.count), merged, before, escrow)
+    self._forfeit(session_id, max(voucher.count_before, voucher.count), merged, escrow)
 
 
 @external
@@ -706,18 +678,9 @@ def _charged_on(session_id: bytes32, day: uint256) -> uint96:
 
 
 @internal
-def _forfeit(
-    session_id: bytes32,
-    charged: uint256,
-    count: uint256,
-    merged: DynArray[uint256, _MAX_FINAL_SPLITS],
-    before: DynArray[uint256, _MAX_FINAL_SPLITS],
-    escrow: uint256,
-):
+def _forfeit(session_id: bytes32, count: uint256, merged: forfeits.Merged, escrow: uint256):
     """
     @dev Ends a session with the splits that both vouchers give together.
-    @param merged The higher of each payee's two amounts.
-    @param before What was charged for each of these payees.
     """
     owner: address = empty(address)
     router: address = empty(address)
@@ -728,51 +691,26 @@ def _forfeit(
     if escrow & _LIMITED != 0:
         limit: uint96 = staticcall ISessions(sessions).daily_limit(session_id)
         on_day: uint96 = self._charged_on(session_id, block.timestamp // _SECONDS_PER_DAY)
-        spendable = min(deposit, charged + convert(limit - on_day, uint256))
+        spendable = min(deposit, merged.total_charged + convert(limit - on_day, uint256))
 
-    wanted: uint256 = 0
-    for split: uint256 in merged:
-        wanted += split & _AMOUNT_MASK
-    final: DynArray[uint256, _MAX_FINAL_SPLITS] = []
+    final: DynArray[uint256, _MAX_FINAL_SPLITS] = forfeits._cut(merged, spendable)
     kept: uint256 = 0
     weight: uint256 = 0
-    index: uint256 = 0
-    for split: uint256 in merged:
-        amount: uint256 = split & _AMOUNT_MASK
-        if wanted > spendable:
-            # Nobody has less than what was charged; what grew is cut in proportion. Products stay below 2**192.
-            amount = before[index] + (amount - before[index]) * (spendable - charged) // (wanted - charged)
-        final.append(split & ~_AMOUNT_MASK | amount)
-        kept += amount
-        if convert(split >> 96, address) != router:
-            weight += amount
-        index += 1
-
-    bonus: uint256 = spendable - kept
-    if managed:
-        bonus = deposit - kept
-    if weight == 0:
-        bonus = 0
+    kept, weight = forfeits._sum_but(final, router)
+    # With own keys the miners get what is left, and with managed ones as much from the router's bond; nobody, if there are none.
+    bonus: uint256 = 0
     from_bond: uint96 = 0
-    if managed:
-        from_bond = convert(bonus, uint96)
+    if managed and weight != 0:
+        from_bond = convert(deposit - kept, uint96)
+    elif weight != 0:
+        bonus = spendable - kept
     from_bond = extcall ISessions(sessions).forfeit(session_id, from_bond)
-    if managed:
-        bonus = convert(from_bond, uint256)
-    refunded: uint256 = deposit + convert(from_bond, uint256) - kept - bonus
-    shared: uint256 = 0
-    last: uint256 = 0
-    for each: uint256 in range(len(final), bound=_MAX_FINAL_SPLITS):
-        if convert(final[each] >> 96, address) != router and bonus != 0:
-            part: uint256 = bonus * (final[each] & _AMOUNT_MASK) // weight
-            final[each] += part
-            shared += part
-            last = each
-    if bonus != 0:
-        final[last] += bonus - shared
+    refunded: uint256 = deposit - kept - bonus
+    bonus += convert(from_bond, uint256)
+    final = forfeits._add_bonus(final, bonus, router, weight)
     self._escrow[session_id] = escrow & ~_DEPOSIT_MASK | kept + bonus
     self._charged[session_id] = kept + bonus << 160 | self._tail(count, final)
-    self._totals += kept + bonus - charged << 128
+    self._totals += kept + bonus - merged.total_charged << 128
     log Forfeited(session_id=session_id, count=count, splits=final, refund=convert(refunded, uint96), from_bond=from_bond)
     self._refund(owner, refunded)
 

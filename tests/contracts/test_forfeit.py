@@ -19,11 +19,12 @@ from tests.contracts.conftest import (
     raw,
     reverts,
 )
+from tristrata.protocol.forfeit import add_bonus, cut, merge
 from tristrata.protocol.hashing import keccak
-from tristrata.protocol.ids import SessionId, chain_ref, eip155
+from tristrata.protocol.ids import Address, SessionId, chain_ref, eip155
 from tristrata.protocol.signing import Domain, compact, digest, sign
 from tristrata.protocol.units import Amount
-from tristrata.protocol.voucher import AMOUNT_BITS, charge_tail, parse_splits
+from tristrata.protocol.voucher import AMOUNT_BITS, Split, charge_tail, parse_splits
 
 CHARGED = {"router": 10, "miner": 90}
 FORK = {"router": 10, "other": 30}
@@ -307,6 +308,22 @@ def test_forfeit__while_closing_or_expired__still_counts(own: tuple[Hub, Session
     boa.env.time_travel(10 * GRACE)
 
     assert forfeit(hub, session, 2, FORK).refund == 0
+
+
+@pytest.mark.parametrize("payee", [Address(b"\0" * 19 + b"\1"), Address(b"\xff" * 20)])
+def test_forfeit__payee_with_the_lowest_or_highest_address__is_one_like_others(
+    own: tuple[Hub, SessionId], payee: Address
+) -> None:
+    """Nobody gets away with a fork by naming an address at the end of all addresses."""
+    hub, session = own
+    splits = tuple(sorted([Split(raw("router"), Amount(10)), Split(payee, Amount(50))]))
+    call, words, _ = hub.call_of(hub.voucher(session, 2, splits), splits)
+
+    hub.settlement.forfeit(call, words, packed(hub.last[session][1]), sender=account("anyone"))
+
+    [event] = [log for log in hub.settlement.get_logs() if type(log).__name__ == "Forfeited"]
+    merged = merge(hub.last[session][1], splits)
+    assert parse_splits(event.splits) == add_bonus(cut(merged, Amount(1_000)), Amount(850), raw("router"))
 
 
 def test_forfeit__count_that_no_charge_could_have__is_refused(own: tuple[Hub, SessionId]) -> None:
