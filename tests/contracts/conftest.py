@@ -61,6 +61,13 @@ def _short_repr() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_chain() -> Iterator[None]:
+    """A chain for each file: at each transaction py-evm walks through every account that it ever saw."""
+    with boa.swap_env(boa.Env()):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _clean_chain() -> Iterator[None]:
     with boa.env.anchor():

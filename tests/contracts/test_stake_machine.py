@@ -368,5 +368,5 @@ def _base(_search_paths: None) -> Iterator[None]:
 
 TestAgainstThePureMachine = AgainstThePureMachine.TestCase
 TestAgainstThePureMachine.settings = settings(
-    max_examples=settings.default.max_examples // 12, stateful_step_count=30, deadline=None
+    max_examples=settings.default.max_examples // 4, stateful_step_count=30, deadline=None
 )
