@@ -1,9 +1,6 @@
 """A whole network deployed on real anvils, and one session's life on it: opened by signature, charged, claimed."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,65 +8,28 @@ import pytest
 from coincurve import PrivateKey
 from msgspec.structs import astuple, replace
 
-from tests.support.anvil import anvil, fund
-from tristrata.bindings.contract import Contract
+from tests.support.deployment import OPERATOR, Deployed
 from tristrata.bindings.hub import charge_arguments
 from tristrata.chains.evm import ChainUnreachable, EvmChain, Level, WrongChain
 from tristrata.chains.writer import TransactionReverted, TransactionWriter
 from tristrata.client.orders import sign_order, sign_permit, sign_registration
-from tristrata.config.manifest import Manifest, read_manifest
-from tristrata.config.network import Network, read_network, shipped_network
+from tristrata.config.manifest import read_manifest
 from tristrata.deployment.apply import DeploymentBroken, apply, check
 from tristrata.deployment.plan import plan
 from tristrata.protocol.authorization import Asset
 from tristrata.protocol.hashing import address_word, keccak, word
 from tristrata.protocol.ids import Address, eip155, session_id
 from tristrata.protocol.receipt import Assurance
-from tristrata.protocol.signing import Domain, address_of, digest, sign
+from tristrata.protocol.signing import address_of, digest, sign
 from tristrata.protocol.terms import OpenSession, Registration, Role, Terms
 from tristrata.protocol.units import Amount, Timestamp
 from tristrata.protocol.voucher import SignedVoucher, Split, Voucher, splits_hash
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
 
-OPERATOR, OWNER, SESSION_KEY = (PrivateKey(keccak(name)) for name in (b"operator", b"owner", b"session key"))
+OWNER, SESSION_KEY = (PrivateKey(keccak(name)) for name in (b"owner", b"session key"))
 ROUTER, MINER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
 DOLLAR = 10**6
-
-
-@dataclass
-class Deployed:
-    network: Network
-    chains: dict[str, EvmChain]
-    writers: dict[str, TransactionWriter]
-    manifest: Manifest
-    manifest_file: Path
-
-    def contract(self, chain: str, name: str) -> Contract:
-        return Contract(name, self.manifest.address(self.network.chains[chain].caip2, name), self.chains[chain])
-
-    def domain(self, chain: str, name: str) -> Domain:
-        caip2 = self.network.chains[chain].caip2
-        return Domain(caip2, self.network.ref(chain), self.manifest.address(caip2, name))
-
-
-@pytest.fixture
-async def deployed(tmp_path: Path) -> AsyncIterator[Deployed]:
-    network = read_network(shipped_network("local"))
-    async with AsyncExitStack() as stack:
-        chains = {
-            name: await stack.enter_async_context(anvil(name, chain.chain_id, "--block-time", "0.1"))
-            for name, chain in network.chains.items()
-        }
-        database = await Database.open(tmp_path / "operator.sqlite")
-        writers = {name: TransactionWriter(chain, OPERATOR, Intents(database)) for name, chain in chains.items()}
-        for chain in chains.values():
-            await fund(chain, address_of(OPERATOR.public_key))
-        manifest_file = tmp_path / "manifest.json"
-        planned = plan(network, address_of(OPERATOR.public_key), address_of(OPERATOR.public_key))
-        manifest = await apply(planned, network, writers, manifest_file)
-        yield Deployed(network, chains, writers, manifest, manifest_file)
-        await database.close()
 
 
 async def test_apply__twice__deploys_once_and_passes_the_check(deployed: Deployed) -> None:
