@@ -25,7 +25,7 @@ from tests.contracts.conftest import (
 )
 from tests.contracts.money import SumTreeOf, fund_validator, mature
 from tests.contracts.session_orders import authorize, open_for, open_order, order_fields
-from tests.contracts.test_task_queue import Tasks
+from tests.contracts.tasks import Tasks
 from tests.contracts.welcome_center import HUB, Center, soon
 from tristrata.protocol.attestation import Checkpoint
 from tristrata.protocol.hashing import keccak

@@ -7,7 +7,7 @@ import boa
 import pytest
 
 from tests.contracts.conftest import account, contract, reverts
-from tests.contracts.test_task_queue import (
+from tests.contracts.tasks import (
     BUDGET,
     MINERS,
     NO,
