@@ -88,6 +88,14 @@ def test_sum_tree__any_entries__is_as_defined_and_proves_each(entries: list[Entr
     assert keccak(encode(["bytes32", "uint256"], [node, total])) == tree.root
 
 
+@pytest.mark.parametrize("room", [0, 1])
+def test_verify_entry__sums_that_wrap_around__are_false(room: int) -> None:
+    """Just as far as a word goes, a sum is only not the leaf's; one more, and it is no sum at all."""
+    proof = EntryProof((SumNode(b"\x01" * 32, 2**256 - 1 - 5 + room),), 0)
+
+    assert not verify_entry(PayoutLeaf(PAYEE, Amount(5), b"\x02" * 32), SessionId(b"\x03" * 32), 5, proof)
+
+
 @given(entries_of_a_payee, st.data())
 def test_verify_entry__other_session_amount_or_leaf__is_false(entries: list[Entry], data: st.DataObject) -> None:
     leaf, tree = leaf_of(entries), SumTree(entries)

@@ -55,10 +55,11 @@ def forfeit(count: int, earned: dict[Address, int], signer: Address = KEY, bond:
     return Forfeit(voucher.voucher, voucher.splits, signer, Amount(bond))
 
 
-@pytest.mark.parametrize("deposit", [0, MAX_DEPOSIT + 1])
+@pytest.mark.parametrize("deposit", [0, 2**95])
 def test_open__deposit_out_of_range__is_refused(deposit: int) -> None:
     with pytest.raises(SessionRefused, match="must lie between"):
         make_session(deposit)
+    assert make_session(2**95 - 1).deposit == 2**95 - 1
 
 
 @pytest.mark.parametrize("sender", [OWNER, Address(b"\xff" * 20)])
@@ -114,6 +115,25 @@ def test_charge__splits_of_another_voucher__are_refused() -> None:
         apply(make_session(), ChargeVoucher(mine.voucher, other.splits, KEY), NOW)
     with pytest.raises(InvalidValue, match="sum to"):
         apply(make_session(), ChargeVoucher(mine.voucher, (Split(ROUTER, Amount(1)),), KEY), NOW)
+
+
+@pytest.mark.parametrize("committed", [bytes(32), b"\xff" * 32])
+def test_charge__splits_that_the_voucher_does_not_commit_to__are_refused(committed: bytes) -> None:
+    change = charge(1, {ROUTER: 5})
+    change = replace(change, voucher=replace(change.voucher, splits=committed))
+
+    with pytest.raises(SessionRefused, match="not those that the voucher commits to"):
+        apply(make_session(), change, NOW)
+
+
+def test_charge__daily_limit__a_day_has_86_400_seconds() -> None:
+    midnight = 20_000 * 86_400
+    session = replace(make_session(max_per_day=100), terms=replace(make_terms(), max_per_day=Amount(100)))
+    state, _ = apply(session, charge(1, {ROUTER: 100}), Timestamp(midnight - 86_400))
+
+    with pytest.raises(SessionRefused, match="101 would be charged today"):
+        apply(state, charge(2, {ROUTER: 101}), Timestamp(midnight - 1))
+    assert apply(state, charge(2, {ROUTER: 101}), Timestamp(midnight))[0].charge.on_day == 1
 
 
 def test_charge__daily_limit__counts_anew_each_utc_day() -> None:

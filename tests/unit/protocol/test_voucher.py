@@ -64,6 +64,7 @@ A, B = Address(b"\1" * 20), Address(b"\2" * 20)
         ((Split(Address(bytes(20)), Amount(1)),), 1, "other than zero"),
         ((Split(Address(b"\1" * 19), Amount(1)),), 1, "must be an address"),
         ((Split(Address(b"\1" * 21), Amount(1)),), 1, "must be an address"),
+        ((Split(A, Amount(-1)),), -1, "between 1 and"),
         ((Split(A, Amount(1)),), 2, "sum to 1"),
         ((Split(A, Amount(3)),), 2, "sum to 3"),
         ((Split(A, Amount(2**96)),), 2**96, "2\\*\\*96"),

@@ -80,6 +80,31 @@ def test_reserve__more_than_the_deposit__names_what_is_left() -> None:
         apply(make_book(deposit=50), Reserve(b"r", Amount(51)))
 
 
+def test_reserve__what_is_in_flight__counts_against_the_deposit() -> None:
+    book, _ = apply(make_book(deposit=100), Reserve(b"a", Amount(60)))
+
+    with pytest.raises(BudgetExhausted, match="40 is left"):
+        apply(book, Reserve(b"b", Amount(41)))
+    full, _ = apply(book, Reserve(b"b", Amount(40)))
+    assert (full.available, full.exposure) == (0, 100)
+
+
+def test_reserve__up_to_the_exposure_cap__is_just_allowed() -> None:
+    book, _ = apply(make_book(exposure_cap=100), Reserve(b"a", Amount(100)))
+
+    assert (book.exposure, book.available) == (100, 0)
+
+
+def test_release__one_of_several__leaves_the_others() -> None:
+    book = make_book()
+    for request in (b"a", b"b", b"c"):
+        book, _ = apply(book, Reserve(request, Amount(1)))
+
+    book, _ = apply(book, Release(b"b"))
+
+    assert set(book.reserved) == {b"a", b"c"}
+
+
 def test_reserve__beyond_the_exposure_cap__is_refused_until_charged() -> None:
     book, _ = apply(make_book(exposure_cap=100), Reserve(b"a", Amount(80)))
     book, _ = apply(book, Acknowledge(make_receipt(b"a", 80)))
@@ -102,6 +127,8 @@ def test_reserve__session_ending__is_refused() -> None:
     [
         (make_receipt(b"unknown", 1), "awaits a receipt"),
         (make_receipt(b"a", 1, session=b"\x0b" * 32), "awaits a receipt"),
+        (make_receipt(b"a", 1, session=bytes(32)), "awaits a receipt"),
+        (make_receipt(b"a", 1, session=b"\xff" * 32), "awaits a receipt"),
         (make_receipt(b"a", 11), "at most 10 was reserved"),
     ],
 )
