@@ -36,6 +36,10 @@ def test_contradict__any_two__is_symmetric_and_means_that_neither_covers(
     assert contradict(one, other) == (not covers(one, other) and not covers(other, one))
 
 
+def test_contradict__least_amounts_of_different_payees__do() -> None:
+    assert contradict(split(one=1), split(two=1))
+
+
 @given(splits, splits)
 def test_merge__any_two__gives_each_payee_the_higher_amount_in_order(
     charged: tuple[Split, ...], other: tuple[Split, ...]
