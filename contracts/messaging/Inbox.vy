@@ -5,7 +5,7 @@
 @license Apache-2.0
 @notice Keeps the ledger's super roots by their numbers, for ever, so that a proof against one never grows old. They come
         in any order. Anyone may prove the random word that a super root carries, and then anyone may read it.
-        The tree is that of docs/epochs.md, "super root".
+        The tree is that of docs/epochs.md, "super root"; the rules: docs/protocol.md, "Checkpoints and messages".
 """
 
 from shared import ownership

@@ -5,7 +5,7 @@
 @license Apache-2.0
 @notice Messages, and the epoch roots of the chain's own children, gather here; each epoch `Settlement` seals them,
         together with the receipts and payouts that a quorum of validators signed, under one root.
-        The hashes are those of docs/epochs.md.
+        States and changes: docs/protocol.md, "Epoch" and "Checkpoints and messages"; the hashes: docs/epochs.md.
 """
 
 from shared import domain

@@ -5,7 +5,8 @@
 @license Apache-2.0
 @notice Where accounts come in: registration by signature, which sponsors may pay for; balances, which are credited to the
         hubs of other chains and come back from there. Custody is held per chain: a chain returns at most what was
-        credited to it. The rules are those of `tristrata.protocol.welcome`.
+        credited to it. States and changes: docs/protocol.md, "Welcome Center"; the specification is
+        `tristrata.protocol.welcome`.
 @dev Nothing here asks what kind of account calls or signs: keys, contracts (ERC-1271, ERC-4337) and keys with code
      (EIP-7702) are served alike, and whoever carries a signature may be anyone.
      Everything in custody belongs to a balance, to a chain's credit or to a sponsor's budget.

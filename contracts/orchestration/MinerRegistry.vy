@@ -6,7 +6,7 @@
 @notice A miner is an account: it is paid there, and it changes only its own record. Its bond answers for it: tasks
         reserve parts of it, penalties burn them, and what is left returns to it after the exit delay. Per model, the
         miners that offer it stand in a sum tree by their free bond, from which the task queue draws.
-        The rules of the bond are those of `tristrata.protocol.bond`.
+        States, changes and deadlines: docs/protocol.md, "Miner's bond"; the specification is `tristrata.protocol.bond`.
 @dev A miner weighs the same in the trees of all its offers, so a change of its free bond rewrites a path in each: about
      10,000 gas an offer and 24,700 a level (a tree of n places has ceil(log2 n) levels), for at most 8 offers. With one
      offer among 32 that is 0.13 million, with eight among 32 each 1.1 million.

@@ -7,7 +7,7 @@
         randomness that is fixed later, from the weights at the time of the request. Each commits to its answer before it
         sees another's, then reveals it. What a strict majority of them says is the answer; those who said it are paid,
         the rest of the money goes back. Every phase has a deadline, after which anyone may advance the task.
-        States, changes and refusals are those of `tristrata.protocol.task`, which is the specification.
+        States, changes and deadlines: docs/protocol.md, "On-chain task"; the specification is `tristrata.protocol.task`.
 @dev Nothing that a requester or a miner does can stand between another and its money: money is credited, and fetched by
      `withdraw`; the callback comes after all that, in a transaction of its own; bonds are settled miner by miner, so
      that no miner's registry entries can make the end of a task too expensive for a block.

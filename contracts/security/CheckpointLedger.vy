@@ -8,6 +8,8 @@
         contradicts it, which convicts its signers and freezes the chain: from then on it goes by its final lane alone. Each
         record makes a numbered super root over the newest epoch of every chain, the validator set and a random word; old
         super roots stay, so a proof against one never grows old.
+        States and changes: docs/protocol.md, "Checkpoints and messages"; the specification is
+        `tristrata.protocol.checkpoint`.
 """
 
 from shared import domain

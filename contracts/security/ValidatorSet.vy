@@ -6,6 +6,7 @@
 @notice Anyone may publish the next set: it is always all validators that have a seat, each weighing its active stake. A
         signature is proof: whoever brings two that contradict each other, or one of a root or an epoch that was proven
         false, has the signer slashed, and gets a part.
+        States, changes and deadlines: docs/protocol.md, "Validator's stake" and "Slashing".
 @dev How stake comes, goes and takes seats is in `shared/stakes.vy`. The Python side is `tristrata.protocol.stake` and
      `tristrata.protocol.slashing`.
 """
