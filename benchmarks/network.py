@@ -32,6 +32,7 @@ from tristrata.protocol.terms import Terms
 from tristrata.protocol.units import Amount, BasisPoints, PricePerMillion, Timestamp
 from tristrata.protocol.voucher_book import VoucherBook
 from tristrata.router.app import create_app, serve
+from tristrata.router.callers import Callers
 from tristrata.router.openai_api import OpenAiApi, ServedModel
 from tristrata.router.presence import Presence
 from tristrata.router.serving import Desk
@@ -197,10 +198,10 @@ async def _run_router(url: str, seed: bytes, path: Path, keys: tuple[str, ...], 
         for number, key in enumerate(keys):
             session = make_session(number)
             sessions.add(session)
-            await api_keys.grant(sha256(key.encode()).digest(), session.book.session, Timestamp(0))
+            await api_keys.grant(sha256(key.encode()).digest(), session.owner, session.book.session, Timestamp(0))
         desk = Desk(connection, inbox, presence, ReceiptBook(database), _ROUTER_NAME)
         stack.push_async_callback(desk.drain)
         models = [ServedModel(MODEL, MODEL_ID, 2_048)]
         while not presence.statuses():  # noqa: ASYNC110 — it has no event to wait for
             await asyncio.sleep(0.01)
-        await serve(create_app(OpenAiApi(desk, sessions, api_keys, models).routes, dict), LOOPBACK, port)
+        await serve(create_app(OpenAiApi(desk, Callers(api_keys, sessions), models).routes, dict), LOOPBACK, port)

@@ -38,6 +38,7 @@ from tristrata.protocol.signing import Domain, address_of, digest, require_signe
 from tristrata.protocol.units import Amount
 from tristrata.protocol.voucher_book import VoucherBook
 from tristrata.router.app import create_app
+from tristrata.router.callers import Callers
 from tristrata.router.openai_api import RECEIPT_HEADER, OpenAiApi, ServedModel
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi
@@ -53,6 +54,7 @@ MINER = Address(b"\x0d" * 20)
 SIGNING_KEY, SESSION_KEY = PrivateKey(keccak(b"signs receipts")), PrivateKey(keccak(b"signs vouchers"))
 KEY, POOR_KEY = "sk-tri-rich", "sk-tri-poor"
 POOR = b"\x0f" * 32
+OWNER = Address(b"\x77" * 20)
 MODEL = SMOLLM2.model
 QUESTION = [{"role": "user", "content": "What is the capital of Japan?"}]
 
@@ -79,7 +81,7 @@ def make_session(session: bytes, deposit: int, hub: HubFacts) -> ServedSession:
         make_terms(exposure_cap=10**6), model_id=SMOLLM2.model_id, session_key=address_of(SESSION_KEY.public_key)
     )
     book = VoucherBook(session=session, terms=terms, deposit=Amount(deposit))
-    return ServedSession(hub, Address(b"\x77" * 20), book, SESSION_KEY)
+    return ServedSession(hub, OWNER, book, SESSION_KEY)
 
 
 @pytest.fixture
@@ -117,10 +119,11 @@ async def world(tmp_path: Path, smollm2: Path) -> AsyncIterator[World]:
     sessions.add(make_session(POOR, 1, hub))
     keys = await ApiKeys.open(database)
     for key, session in ((KEY, SESSION), (POOR_KEY, POOR)):
-        await keys.grant(sha256(key.encode()).digest(), session, 0)
+        await keys.grant(sha256(key.encode()).digest(), OWNER, session, 0)
+    callers = Callers(keys, sessions)
     models = [ServedModel(MODEL, SMOLLM2.model_id, 2_048), ServedModel("other", b"\x01" * 32, 2_048)]
     desk = Desk(router_connection, inbox, presence, book, "r1")
-    routes = [*OpenAiApi(desk, sessions, keys, models).routes, *ReceiptsApi(sessions, keys, book, _no_chains).routes]
+    routes = [*OpenAiApi(desk, callers, models).routes, *ReceiptsApi(callers, book, _no_chains).routes]
     app = create_app(routes, dict)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())

@@ -30,11 +30,12 @@ from tristrata.protocol.ids import (
 from tristrata.protocol.signing import SIGNATURE_BYTES, address_of, digest, require_signer
 from tristrata.protocol.terms import ApiKeyGrant, OpenSession, Registration, Role
 from tristrata.protocol.units import Amount, BasisPoints, Timestamp
-from tristrata.router.http import Refusal, authenticate, json_response, read_body
+from tristrata.router.callers import Callers
+from tristrata.router.http import Refusal, json_response, read_body
 from tristrata.router.hubs import HubFollower
 from tristrata.router.openai_api import ServedModel
 from tristrata.router.sessions import ServedSession, ServedSessions
-from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.api_keys import ApiKeys, Scope
 
 _SECONDS_PER_DAY = 86_400
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -103,6 +104,7 @@ class AccountsApi:
         writers: Mapping[Caip2, TransactionWriter],
         sessions: ServedSessions,
         keys: ApiKeys,
+        callers: Callers,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._rules = rules
@@ -111,6 +113,7 @@ class AccountsApi:
         self._writers = writers
         self._sessions = sessions
         self._keys = keys
+        self._callers = callers
         self._clock = clock
         self._sponsored = (0, 0)
 
@@ -192,11 +195,10 @@ class AccountsApi:
         )
 
     async def _session(self, request: Request) -> Response:
-        served = authenticate(request, self._keys, self._sessions)
-        session = parse_bytes32(request.path_params["session"], "session")
-        if served.book.session != session:
-            raise Refusal(404, "session_not_found", f"this key has no session {show(session)}")
-        return json_response(_describe(served))
+        caller = self._callers.authenticate(request)
+        caller.require(Scope.READ)
+        session = SessionId(parse_bytes32(request.path_params["session"], "session"))
+        return json_response(_describe(caller.session(session)))
 
     async def _grant(self, request: Request) -> Response:
         body = _decode(await read_body(request), _GrantBody)
@@ -212,8 +214,8 @@ class AccountsApi:
         served = self._sessions.get(grant.session)
         separator = follower.hub.sessions_domain.separator
         require_signer(digest(separator, grant.struct_hash), _signature(body.signature), served.owner, "the grant")
-        await self._keys.grant(grant.key_hash, grant.session, now)
-        return json_response({"session": show(grant.session)})
+        key = await self._keys.grant(grant.key_hash, served.owner, grant.session, now)
+        return json_response({"id": key.id, "session": show(grant.session)})
 
     def _hub(self, caip2: str) -> HubFollower:
         follower = self._hubs.get(Caip2(caip2))

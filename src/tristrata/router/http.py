@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +15,8 @@ from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataE
 from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
 from tristrata.router.matching import NoCapacity
 from tristrata.router.serving import MinerLost, RequestUnanswerable
-from tristrata.router.sessions import ServedSession, ServedSessions, SessionUnknown
-from tristrata.storage.api_keys import ApiKeys
+from tristrata.router.sessions import SessionUnknown
+from tristrata.storage.api_keys import KeyRefused, KeyUnknown
 
 MAX_BODY_BYTES = 1_048_576
 Result = TypeVar("Result")
@@ -33,6 +32,8 @@ _STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
     ChainUnreachable: (503, "chain_unreachable"),
     MinerLost: (502, "miner_lost"),
     TransactionReverted: (409, "refused_by_contract"),
+    KeyRefused: (409, "key_refused"),
+    KeyUnknown: (404, "key_not_found"),
 }
 
 
@@ -65,17 +66,6 @@ def envelope(status: int, code: str | None, message: str, parameter: str | None)
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(msgspec.json.encode(body), status, headers, "application/json")
-
-
-def authenticate(request: Request, keys: ApiKeys, sessions: ServedSessions) -> ServedSession:
-    """The session of the request's API key. Raises `Refusal` (401) or `SessionUnknown`."""
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
-        raise Refusal(401, "invalid_api_key", "no API key was given: send it as 'Authorization: Bearer …'")
-    session = keys.session(sha256(secret.encode()).digest())
-    if session is None:
-        raise Refusal(401, "invalid_api_key", "this API key is not known here, or was revoked")
-    return sessions.get(session)
 
 
 async def read_body(request: Request) -> bytes:

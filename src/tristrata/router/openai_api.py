@@ -14,11 +14,11 @@ from starlette.routing import Route
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import ModelId, show
-from tristrata.router.http import Refusal, authenticate, json_response, read_body, refusal_of, unless_gone
+from tristrata.router.callers import Callers
+from tristrata.router.http import Refusal, json_response, read_body, refusal_of, unless_gone
 from tristrata.router.requests import ChatCall, RequestInvalid, parse_chat
 from tristrata.router.serving import Began, Desk, Ended, Receipted, Served, Text
-from tristrata.router.sessions import ServedSessions
-from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.api_keys import Scope
 from tristrata.storage.receipt_book import BookEntry
 
 RECEIPT_HEADER = "x-tristrata-receipt"
@@ -37,10 +37,9 @@ class ServedModel(msgspec.Struct, frozen=True):
 class OpenAiApi:
     """Models and chat completions over a desk. Everything it needs is in memory."""
 
-    def __init__(self, desk: Desk, sessions: ServedSessions, keys: ApiKeys, models: list[ServedModel]) -> None:
+    def __init__(self, desk: Desk, callers: Callers, models: list[ServedModel]) -> None:
         self._desk = desk
-        self._sessions = sessions
-        self._keys = keys
+        self._callers = callers
         self._models = {model.name: model for model in models}
 
     @property
@@ -53,24 +52,25 @@ class OpenAiApi:
         ]
 
     async def _list_models(self, request: Request) -> Response:
-        authenticate(request, self._keys, self._sessions)
+        self._callers.authenticate(request)
         return json_response({"object": "list", "data": [_describe(model) for model in self._models.values()]})
 
     async def _model(self, request: Request) -> Response:
-        authenticate(request, self._keys, self._sessions)
+        self._callers.authenticate(request)
         return json_response(_describe(self._find(request.path_params["name"])))
 
     async def _chat(self, request: Request) -> Response:
-        session = authenticate(request, self._keys, self._sessions)
+        caller = self._callers.authenticate(request)
+        caller.require(Scope.INFERENCE)
         try:
             call = parse_chat(await read_body(request))
         except RequestInvalid as error:
             raise Refusal(400, None, error.message, error.parameter) from error
         model = self._find(call.model)
-        if session.book.terms.model_id != model.model_id:
-            raise Refusal(400, "wrong_model", f"this key's session is not for {model.name}", "model")
+        session = caller.session_for(model.model_id, model.name)
         room = model.context_length // 2
-        answer = self._desk.serve(session, model.model_id, call.request, min(call.max_tokens or room, room))
+        most = min(call.max_tokens or room, room)
+        answer = self._desk.serve(session, model.model_id, call.request, most, key=caller.key)
         first = await unless_gone(request, anext(answer))
         assert isinstance(first, Began)
         request_id = first.request_id.hex()

@@ -10,10 +10,11 @@ from starlette.routing import Route
 from tristrata.protocol import codec
 from tristrata.protocol.ids import RequestId, parse_bytes32, show
 from tristrata.protocol.proof import ReceiptProof, proof_to_json
-from tristrata.router.http import Refusal, authenticate, json_response
+from tristrata.router.callers import Callers
+from tristrata.router.http import Refusal, json_response
 from tristrata.router.openai_api import signed_receipt
-from tristrata.router.sessions import ServedSession, ServedSessions
-from tristrata.storage.api_keys import ApiKeys
+from tristrata.router.sessions import ServedSession
+from tristrata.storage.api_keys import Scope
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 Prove = Callable[[BookEntry], Awaitable[ReceiptProof]]
@@ -22,9 +23,8 @@ Prove = Callable[[BookEntry], Awaitable[ReceiptProof]]
 class ReceiptsApi:
     """The receipts of an API key's session. ``prove`` finds the way of one to Ethereum."""
 
-    def __init__(self, sessions: ServedSessions, keys: ApiKeys, book: ReceiptBook, prove: Prove) -> None:
-        self._sessions = sessions
-        self._keys = keys
+    def __init__(self, callers: Callers, book: ReceiptBook, prove: Prove) -> None:
+        self._callers = callers
         self._book = book
         self._prove = prove
 
@@ -45,12 +45,13 @@ class ReceiptsApi:
         return json_response(proof_to_json(await self._prove(entry)))
 
     async def _find(self, request: Request) -> tuple[BookEntry, ServedSession]:
-        served = authenticate(request, self._keys, self._sessions)
+        caller = self._callers.authenticate(request)
+        caller.require(Scope.READ)
         request_id = RequestId(parse_bytes32(request.path_params["request_id"], "receipt id"))
         entry = await self._book.entry(request_id)
-        if entry is None or entry.receipt.session != served.book.session:
-            raise Refusal(404, "receipt_not_found", f"this key's session has no receipt {show(request_id)}")
-        return entry, served
+        if entry is None or entry.receipt.session not in caller.sessions:
+            raise Refusal(404, "receipt_not_found", f"your sessions have no receipt {show(request_id)}")
+        return entry, caller.session(entry.receipt.session)
 
 
 def _describe(entry: BookEntry, served: ServedSession) -> dict[str, Any]:

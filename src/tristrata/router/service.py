@@ -21,6 +21,7 @@ from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, BasisPoints
 from tristrata.router.accounts_api import AccountsApi, RouterRules
 from tristrata.router.app import create_app, serve
+from tristrata.router.callers import Callers
 from tristrata.router.hubs import HubFollower
 from tristrata.router.openai_api import OpenAiApi, ServedModel
 from tristrata.router.presence import Presence
@@ -55,6 +56,7 @@ async def run(settings: ActorSettings) -> None:
         await presence.start()
 
         book, keys, sessions = ReceiptBook(database), await ApiKeys.open(database), ServedSessions()
+        callers = Callers(keys, sessions)
         followers = {
             caip2: HubFollower(hub, address, master, sessions, book)
             for caip2, hub in open_hubs(network, settings.manifest, chains).items()
@@ -75,8 +77,8 @@ async def run(settings: ActorSettings) -> None:
             network.parameters.sponsored_per_day,
             tuple(models),
         )
-        accounts = AccountsApi(rules, welcome, followers, writers, sessions, keys)
-        chat = OpenAiApi(desk, sessions, keys, models)
+        accounts = AccountsApi(rules, welcome, followers, writers, sessions, keys, callers)
+        chat = OpenAiApi(desk, callers, models)
         hubs = {caip2: follower.hub for caip2, follower in followers.items()}
         security = Security(network, settings.manifest, chains)
         finder = PathFinder(network, hubs, security, ContentStore(home.content))
@@ -84,7 +86,7 @@ async def run(settings: ActorSettings) -> None:
         async def prove(entry: BookEntry) -> ReceiptProof:
             return await finder.prove(hubs[entry.chain], entry.receipt, entry.signature, entry.position)
 
-        receipts = ReceiptsApi(sessions, keys, book, prove)
+        receipts = ReceiptsApi(callers, book, prove)
 
         def health() -> dict[str, Any]:
             return {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.statuses())}

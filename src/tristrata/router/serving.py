@@ -26,12 +26,13 @@ from tristrata.fabric.frames import (
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, ModelId, RequestId, show
-from tristrata.protocol.units import Milliseconds, cost_of
+from tristrata.protocol.units import Amount, Milliseconds, cost_of
 from tristrata.protocol.voucher_book import Release, Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
 from tristrata.router.matching import Match, match
 from tristrata.router.presence import Presence
 from tristrata.router.sessions import ServedSession
+from tristrata.storage.api_keys import ApiKey
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 _DEADLINE_SECONDS = 600
@@ -90,9 +91,15 @@ class Desk:
         self._background: set[asyncio.Task[Any]] = set()
 
     async def serve(
-        self, session: ServedSession, model: ModelId, request: dict[str, Any], max_output_tokens: int
+        self,
+        session: ServedSession,
+        model: ModelId,
+        request: dict[str, Any],
+        max_output_tokens: int,
+        *,
+        key: ApiKey | None,
     ) -> AsyncGenerator[Served, None]:
-        """The answer as it comes; the receipt last.
+        """The answer as it comes; the receipt last. ``key`` is the API key that asks, whose budget is held to.
 
         Closing it, or cancelling whoever awaits it, stops the miner and bills what was streamed. Raises
         `ServiceRefused`, `NoCapacity`, `RequestUnanswerable` or `MinerLost`. Another miner is tried as long as nothing
@@ -101,7 +108,7 @@ class Desk:
         tried: frozenset[Address] = frozenset()
         began = False
         while True:
-            attempt = self._reserve(session, model, request, max_output_tokens, tried)
+            attempt = self._reserve(session, model, request, max_output_tokens, tried, key)
             try:
                 reply = subjects.reply(self._name, attempt.task.request_id)
                 await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
@@ -143,6 +150,7 @@ class Desk:
         request: dict[str, Any],
         max_output_tokens: int,
         tried: frozenset[Address],
+        key: ApiKey | None,
     ) -> "_Attempt":
         statuses = self._presence.statuses()
         found = match(session.hub.chain, model, session.book, statuses, bound=session.bound, excluded=tried)
@@ -150,8 +158,11 @@ class Desk:
         most = cost_of(
             len(task.body) + PROMPT_OVERHEAD_TOKENS, max_output_tokens + 1, task.prompt_price, task.output_price
         )
-        session.book, _ = apply(session.book, Reserve(RequestId(task.request_id), most))
-        return _Attempt(session, found, task, self._inbox, self._presence)
+        reserved, _ = apply(session.book, Reserve(RequestId(task.request_id), most))
+        if key is not None:
+            key.hold(most)
+        session.book = reserved
+        return _Attempt(session, found, task, self._inbox, self._presence, key, most)
 
     async def _wind_up(self, attempt: "_Attempt") -> None:
         """The client is gone: stop the miner, and take its receipt for what it had streamed."""
@@ -193,7 +204,10 @@ class Desk:
             prompt_salt=task.prompt_salt,
             output_salt=task.output_salt,
             appended_at=Milliseconds(time.time_ns() // 1_000_000),
+            key_id=attempt.key.id if attempt.key else "",
         )
+        if attempt.key is not None:
+            attempt.key.spend(receipt.price)
         await self._book.append(entry)
         notice = encode(VoucherNotice(hub.chain, codec.encode(codec.voucher_to_json(done.voucher))))
         for split in done.voucher.splits:
@@ -211,11 +225,22 @@ class Desk:
 class _Attempt:
     """One request at one miner: what was reserved for it, and what has come back so far."""
 
-    def __init__(self, session: ServedSession, found: Match, task: Task, inbox: ReplyInbox, presence: Presence) -> None:
+    def __init__(
+        self,
+        session: ServedSession,
+        found: Match,
+        task: Task,
+        inbox: ReplyInbox,
+        presence: Presence,
+        key: ApiKey | None,
+        held: Amount,
+    ) -> None:
         self.session = session
         self.miner = found.miner
         self._run = found.run
         self.task = task
+        self.key = key
+        self._held = held
         self.text: list[str] = []
         self.finish: Finish | None = None
         self.acknowledging: asyncio.Task[BookEntry] | None = None
@@ -262,6 +287,8 @@ class _Attempt:
         if self.is_open:
             self.is_open = False
             self.session.book, _ = apply(self.session.book, Release(RequestId(self.task.request_id)))
+            if self.key is not None:
+                self.key.release(self._held)
             self._inbox.close(self.task.request_id)
 
     def _failed(self, failure: Failure) -> TristrataError:

@@ -36,10 +36,14 @@ class ServedSessions:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionId, ServedSession] = {}
+        self._owned: dict[bytes, tuple[SessionId, ...]] = {}
 
     def add(self, session: ServedSession) -> None:
         """Serve a session."""
-        self._sessions[session.book.session] = session
+        session_id = session.book.session
+        if session_id not in self._sessions:
+            self._owned[session.owner] = (*self.of(session.owner), session_id)
+        self._sessions[session_id] = session
 
     def get(self, session: SessionId) -> ServedSession:
         """A session that is served. Raises `SessionUnknown`."""
@@ -51,6 +55,10 @@ class ServedSessions:
     def find(self, session: SessionId) -> ServedSession | None:
         """A session that is served, or `None`."""
         return self._sessions.get(session)
+
+    def of(self, owner: bytes) -> tuple[SessionId, ...]:
+        """An owner's sessions, the newest last."""
+        return self._owned.get(owner, ())
 
 
 async def replay(book: VoucherBook, receipts: ReceiptBook) -> VoucherBook:

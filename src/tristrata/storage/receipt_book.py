@@ -16,6 +16,7 @@ from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Milliseconds
 from tristrata.protocol.voucher import SignedVoucher
 from tristrata.storage.database import METADATA, Database
+from tristrata.storage.usage import count_usage
 
 _ENTRIES = Table(
     "receipt_book",
@@ -30,12 +31,16 @@ _ENTRIES = Table(
     Column("prompt_salt", LargeBinary(32), nullable=False),
     Column("output_salt", LargeBinary(32), nullable=False),
     Column("appended_at", Integer, nullable=False),
+    Column("key_id", String(40), nullable=False),
     UniqueConstraint("session", "position"),
 )
 
 
 class BookEntry(msgspec.Struct, frozen=True):
-    """One acknowledged answer: the miner's signed receipt, its place in the session, the voucher that pays for it."""
+    """One acknowledged answer: the miner's signed receipt, its place in the session, the voucher that pays for it.
+
+    ``key_id`` is the API key that asked; empty where none did.
+    """
 
     chain: Caip2
     position: int
@@ -45,6 +50,7 @@ class BookEntry(msgspec.Struct, frozen=True):
     prompt_salt: bytes
     output_salt: bytes
     appended_at: Milliseconds
+    key_id: str = ""
 
 
 class ReceiptBook:
@@ -116,6 +122,7 @@ class ReceiptBook:
     async def _insert(self, entries: Sequence[BookEntry]) -> None:
         async with self._database.begin() as connection:
             await connection.execute(insert(_ENTRIES), [_to_row(entry) for entry in entries])
+            await count_usage(connection, entries)
 
 
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
@@ -139,6 +146,7 @@ def _to_row(entry: BookEntry) -> dict[str, object]:
         "prompt_salt": entry.prompt_salt,
         "output_salt": entry.output_salt,
         "appended_at": entry.appended_at,
+        "key_id": entry.key_id,
     }
 
 
@@ -153,4 +161,5 @@ def _to_entry(row: object) -> BookEntry:
         prompt_salt=values["prompt_salt"],
         output_salt=values["output_salt"],
         appended_at=Milliseconds(values["appended_at"]),
+        key_id=values["key_id"],
     )
