@@ -38,6 +38,7 @@ from tristrata.router.presence import Presence
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions
 from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.awaiting import AwaitingReceipts
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 
@@ -199,7 +200,9 @@ async def _run_router(url: str, seed: bytes, path: Path, keys: tuple[str, ...], 
             session = make_session(number)
             sessions.add(session)
             await api_keys.grant(sha256(key.encode()).digest(), session.owner, session.book.session, Timestamp(0))
-        desk = Desk(connection, inbox, presence, ReceiptBook(database), _ROUTER_NAME)
+        desk = Desk(
+            connection, inbox, presence, ReceiptBook(database), AwaitingReceipts(database), Amount(0), _ROUTER_NAME
+        )
         stack.push_async_callback(desk.drain)
         models = [ServedModel(MODEL, MODEL_ID, 2_048)]
         while not presence.statuses():  # noqa: ASYNC110 — it has no event to wait for

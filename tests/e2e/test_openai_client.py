@@ -5,6 +5,7 @@ The hub's facts are given here; the chain side of a session is in tests/integrat
 
 import asyncio
 import base64
+import functools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -40,11 +41,13 @@ from tristrata.protocol.voucher_book import VoucherBook
 from tristrata.router.app import create_app
 from tristrata.router.callers import Callers
 from tristrata.router.openai_api import RECEIPT_HEADER, OpenAiApi, ServedModel
+from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions, replay
 from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.awaiting import AwaitingReceipts
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 
@@ -122,7 +125,9 @@ async def world(tmp_path: Path, smollm2: Path) -> AsyncIterator[World]:
         await keys.grant(sha256(key.encode()).digest(), OWNER, session, 0)
     callers = Callers(keys, sessions)
     models = [ServedModel(MODEL, SMOLLM2.model_id, 2_048), ServedModel("other", b"\x01" * 32, 2_048)]
-    desk = Desk(router_connection, inbox, presence, book, "r1")
+    publish = functools.partial(publish_voucher, router_connection)
+    own_keys = OwnKeyDesk(book, AwaitingReceipts(database), publish, Amount(2_000))
+    desk = Desk(router_connection, inbox, presence, book, own_keys, "r1")
     routes = [*OpenAiApi(desk, callers, models).routes, *ReceiptsApi(callers, book, _no_chains).routes]
     app = create_app(routes, dict)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))

@@ -72,7 +72,8 @@ class Parameters(_Section):
 
     Shares in ``bps`` are hundredths of a percent. ``kept_epochs`` is how many sealed epochs a hub can be claimed from;
     ``change_delay_seconds`` how long ahead an owner announces a change; ``task_lead`` how many super roots after a
-    contract's request decide who answers it. ``outage_seconds`` is the longest stop of a hub's sequencer that owners
+    contract's request decide who answers it. ``unvouchered_limit`` is what the router answers of a session whose owner
+    keeps its key, before the owner's vouchers. ``outage_seconds`` is the longest stop of a hub's sequencer that owners
     and payees are protected from, and ``finality_seconds`` the longest that a block of a hub takes to be final.
     """
 
@@ -82,6 +83,7 @@ class Parameters(_Section):
     router_bps: Annotated[int, Field(ge=0, le=2_000)]
     charge_after_seconds: Annotated[float, Field(gt=0)]
     unsecured_limit: Price
+    unvouchered_limit: Price
     sponsored_per_day: Annotated[int, Field(ge=0)]
     epoch_seconds: Annotated[float, Field(gt=0)]
     payout_delay_seconds: Annotated[int, Field(gt=0)]

@@ -94,6 +94,12 @@ class Acknowledge(msgspec.Struct, frozen=True):
     receipt: Receipt
 
 
+class AwaitVoucher(msgspec.Struct, frozen=True):
+    """A miner's receipt, checked, in a session whose key is its owner's: until a voucher, its price stays reserved."""
+
+    receipt: Receipt
+
+
 class ChargeSeen(msgspec.Struct, frozen=True):
     """The hub has charged ``cumulative``."""
 
@@ -118,14 +124,14 @@ class VoucherDue(msgspec.Struct, frozen=True):
     splits: tuple[Split, ...]
 
 
-BookChange = Reserve | Release | Acknowledge | ChargeSeen | DepositSeen | EndingSeen
+BookChange = Reserve | Release | Acknowledge | AwaitVoucher | ChargeSeen | DepositSeen | EndingSeen
 
 
 def apply(book: VoucherBook, change: BookChange) -> tuple[VoucherBook, list[VoucherDue]]:
     """The book after ``change``, and the voucher to sign, if any.
 
-    Raises `ServiceRefused` (one of its kinds) for `Reserve`, `ReceiptRefused` for `Acknowledge`; the book is then
-    unchanged.
+    Raises `ServiceRefused` (one of its kinds) for `Reserve`, `ReceiptRefused` for `Acknowledge` and `AwaitVoucher`; the
+    book is then unchanged.
     """
     return _apply(change, book)
 
@@ -163,11 +169,7 @@ def _(change: Release, book: VoucherBook) -> tuple[VoucherBook, list[VoucherDue]
 @_apply.register
 def _(change: Acknowledge, book: VoucherBook) -> tuple[VoucherBook, list[VoucherDue]]:
     receipt = change.receipt
-    allowed = book.reserved.get(receipt.request_id)
-    if receipt.session != book.session or allowed is None:
-        raise ReceiptRefused(f"no request 0x{receipt.request_id.hex()} of this session awaits a receipt")
-    if receipt.price > allowed:
-        raise ReceiptRefused(f"the receipt asks for {receipt.price}; at most {allowed} was reserved for its request")
+    _require_reserved(book, receipt)
     earned = _pay(book, receipt)
     cumulative = Amount(book.cumulative + receipt.price)
     splits = make_splits(earned)
@@ -177,6 +179,14 @@ def _(change: Acknowledge, book: VoucherBook) -> tuple[VoucherBook, list[Voucher
         book, cumulative=cumulative, earned=earned, reserved=_without(book, receipt.request_id), tree=tree
     )
     return book, [VoucherDue(tree.count - 1, voucher, splits)]
+
+
+@_apply.register
+def _(change: AwaitVoucher, book: VoucherBook) -> tuple[VoucherBook, list[VoucherDue]]:
+    _require_reserved(book, change.receipt)
+    _pay(book, change.receipt)  # for what it refuses
+    reserved = {**book.reserved, change.receipt.request_id: change.receipt.price}
+    return msgspec.structs.replace(book, reserved=reserved), []
 
 
 @_apply.register
@@ -192,6 +202,14 @@ def _(change: DepositSeen, book: VoucherBook) -> tuple[VoucherBook, list[Voucher
 @_apply.register
 def _(change: EndingSeen, book: VoucherBook) -> tuple[VoucherBook, list[VoucherDue]]:
     return msgspec.structs.replace(book, ending=True), []
+
+
+def _require_reserved(book: VoucherBook, receipt: Receipt) -> None:
+    allowed = book.reserved.get(receipt.request_id)
+    if receipt.session != book.session or allowed is None:
+        raise ReceiptRefused(f"no request 0x{receipt.request_id.hex()} of this session awaits a receipt")
+    if receipt.price > allowed:
+        raise ReceiptRefused(f"the receipt asks for {receipt.price}; at most {allowed} was reserved for its request")
 
 
 def _pay(book: VoucherBook, receipt: Receipt) -> dict[Address, Amount]:

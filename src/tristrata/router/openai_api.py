@@ -19,6 +19,7 @@ from tristrata.router.http import Refusal, json_response, read_body, refusal_of,
 from tristrata.router.requests import ChatCall, RequestInvalid, parse_chat
 from tristrata.router.serving import Began, Desk, Ended, Receipted, Served, Text
 from tristrata.storage.api_keys import Scope
+from tristrata.storage.awaiting import AwaitingReceipt
 from tristrata.storage.receipt_book import BookEntry
 
 RECEIPT_HEADER = "x-tristrata-receipt"
@@ -87,13 +88,19 @@ class OpenAiApi:
         return model
 
 
-def signed_receipt(entry: BookEntry) -> dict[str, Any]:
-    """A receipt as the API gives it away: its hub, its fields, the miner's signature."""
-    return {
+def signed_receipt(entry: BookEntry | AwaitingReceipt) -> dict[str, Any]:
+    """A receipt as the API gives it away: its hub, its fields, the miner's signature.
+
+    One that awaits its owner's voucher has its salts, so that the owner can check it and sign at once.
+    """
+    signed = {
         "chain": entry.chain,
         "receipt": codec.receipt_to_json(entry.receipt),
         "signature": show(entry.signature),
     }
+    if isinstance(entry, AwaitingReceipt):
+        return {**signed, "salts": {"prompt": show(entry.prompt_salt), "output": show(entry.output_salt)}}
+    return signed
 
 
 async def _stream(answer: AsyncGenerator[Served, None], request_id: str, call: ChatCall) -> AsyncIterator[bytes]:
@@ -125,7 +132,7 @@ async def _stream(answer: AsyncGenerator[Served, None], request_id: str, call: C
 async def _complete(answer: AsyncGenerator[Served, None], request_id: str, call: ChatCall) -> Response:
     text: list[str] = []
     ended: Ended | None = None
-    entry: BookEntry | None = None
+    entry: BookEntry | AwaitingReceipt | None = None
     async with aclosing(answer):
         async for served in answer:
             if isinstance(served, Text):

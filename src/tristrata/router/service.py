@@ -1,6 +1,7 @@
 """The router as a process: its chains, its fabric connection, its book, its API."""
 
 import asyncio
+import functools
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,11 +25,13 @@ from tristrata.router.app import create_app, serve
 from tristrata.router.callers import Callers
 from tristrata.router.hubs import HubFollower
 from tristrata.router.openai_api import OpenAiApi, ServedModel
+from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import ServedSessions
 from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.awaiting import AwaitingReceipts
 from tristrata.storage.content_store import ContentStore
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
@@ -56,9 +59,9 @@ async def run(settings: ActorSettings) -> None:
         await presence.start()
 
         book, keys, sessions = ReceiptBook(database), await ApiKeys.open(database), ServedSessions()
-        callers = Callers(keys, sessions)
+        callers, awaiting = Callers(keys, sessions), AwaitingReceipts(database)
         followers = {
-            caip2: HubFollower(hub, address, master, sessions, book)
+            caip2: HubFollower(hub, address, master, sessions, book, awaiting)
             for caip2, hub in open_hubs(network, settings.manifest, chains).items()
         }
         await asyncio.gather(*(follower.catch_up() for follower in followers.values()))
@@ -68,7 +71,10 @@ async def run(settings: ActorSettings) -> None:
         written = [welcome.chain, *(follower.hub.chain for follower in followers.values())]
         writers = {chain.caip2: TransactionWriter(chain, key, intents) for chain in written}
         models = served_models(network)
-        desk = Desk(connection, inbox, presence, book, settings.name)
+        unvouchered_limit = Amount(network.parameters.unvouchered_limit)
+        publish = functools.partial(publish_voucher, connection)
+        own_keys = OwnKeyDesk(book, awaiting, publish, unvouchered_limit)
+        desk = Desk(connection, inbox, presence, book, own_keys, settings.name)
         stack.push_async_callback(desk.drain)
         rules = RouterRules(
             address,

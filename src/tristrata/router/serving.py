@@ -20,19 +20,21 @@ from tristrata.fabric.frames import (
     Finish,
     Reply,
     Task,
-    VoucherNotice,
     encode,
 )
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, ModelId, RequestId, show
+from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Amount, Milliseconds, cost_of
 from tristrata.protocol.voucher_book import Release, Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
 from tristrata.router.matching import Match, match
+from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.sessions import ServedSession
 from tristrata.storage.api_keys import ApiKey
+from tristrata.storage.awaiting import AwaitingReceipt
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 _DEADLINE_SECONDS = 600
@@ -71,9 +73,9 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Receipted(msgspec.Struct, frozen=True):
-    """The receipt is acknowledged and in the book."""
+    """The receipt is acknowledged and in the book; with own keys, it awaits its owner's voucher."""
 
-    entry: BookEntry
+    entry: BookEntry | AwaitingReceipt
 
 
 Served = Began | Text | Ended | Receipted
@@ -82,11 +84,20 @@ Served = Began | Text | Ended | Receipted
 class Desk:
     """Serves requests: reserves, sends tasks, relays answers, acknowledges receipts. No chain call anywhere."""
 
-    def __init__(self, connection: Client, inbox: ReplyInbox, presence: Presence, book: ReceiptBook, name: str) -> None:
+    def __init__(
+        self,
+        connection: Client,
+        inbox: ReplyInbox,
+        presence: Presence,
+        book: ReceiptBook,
+        own_keys: OwnKeyDesk,
+        name: str,
+    ) -> None:
         self._connection = connection
         self._inbox = inbox
         self._presence = presence
         self._book = book
+        self._own_keys = own_keys
         self._name = name
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -158,6 +169,8 @@ class Desk:
         most = cost_of(
             len(task.body) + PROMPT_OVERHEAD_TOKENS, max_output_tokens + 1, task.prompt_price, task.output_price
         )
+        if session.key is None:
+            self._own_keys.require_vouchers(session, most)
         reserved, _ = apply(session.book, Reserve(RequestId(task.request_id), most))
         if key is not None:
             key.hold(most)
@@ -183,7 +196,7 @@ class Desk:
         cancel = encode(Cancel(attempt.task.request_id))
         await self._connection.publish(subjects.cancel(attempt.miner), cancel)
 
-    async def _acknowledge(self, attempt: "_Attempt") -> BookEntry:
+    async def _acknowledge(self, attempt: "_Attempt") -> BookEntry | AwaitingReceipt:
         assert attempt.finish is not None
         session, task, signature = attempt.session, attempt.task, attempt.finish.signature
         hub = session.hub
@@ -193,6 +206,10 @@ class Desk:
             raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
         streamed = "".join(attempt.text)
         check_receipt(receipt, signature, task, attempt.miner, signing_key, streamed, hub.separator)
+        if attempt.key is not None:
+            attempt.key.spend(receipt.price)
+        if session.key is None:
+            return await self._await_voucher(attempt, receipt, signature)
         done = acknowledge(session.book, receipt, session.key, hub.separator)
         session.book, session.bound = done.book, attempt.miner
         entry = BookEntry(
@@ -206,14 +223,23 @@ class Desk:
             appended_at=Milliseconds(time.time_ns() // 1_000_000),
             key_id=attempt.key.id if attempt.key else "",
         )
-        if attempt.key is not None:
-            attempt.key.spend(receipt.price)
         await self._book.append(entry)
-        notice = encode(VoucherNotice(hub.chain, codec.encode(codec.voucher_to_json(done.voucher))))
-        for split in done.voucher.splits:
-            if split.payee != session.book.terms.router:
-                await self._connection.publish(subjects.voucher(split.payee), notice)
+        await publish_voucher(self._connection, session, done.voucher)
         return entry
+
+    async def _await_voucher(self, attempt: "_Attempt", receipt: Receipt, signature: bytes) -> AwaitingReceipt:
+        awaiting = AwaitingReceipt(
+            chain=attempt.session.hub.chain,
+            receipt=receipt,
+            signature=signature,
+            prompt_salt=attempt.task.prompt_salt,
+            output_salt=attempt.task.output_salt,
+            ended_at=Milliseconds(time.time_ns() // 1_000_000),
+            key_id=attempt.key.id if attempt.key else "",
+        )
+        await self._own_keys.add(attempt.session, awaiting)
+        attempt.session.bound = attempt.miner
+        return awaiting
 
     def _spawn(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         task = asyncio.create_task(work)
@@ -243,7 +269,7 @@ class _Attempt:
         self._held = held
         self.text: list[str] = []
         self.finish: Finish | None = None
-        self.acknowledging: asyncio.Task[BookEntry] | None = None
+        self.acknowledging: asyncio.Task[BookEntry | AwaitingReceipt] | None = None
         self.is_open = True
         self._inbox = inbox
         self._presence = presence
@@ -286,7 +312,8 @@ class _Attempt:
         """Release what was reserved, and hear no more."""
         if self.is_open:
             self.is_open = False
-            self.session.book, _ = apply(self.session.book, Release(RequestId(self.task.request_id)))
+            if self.task.request_id not in self.session.awaiting:  # what awaits its voucher stays reserved
+                self.session.book, _ = apply(self.session.book, Release(RequestId(self.task.request_id)))
             if self.key is not None:
                 self.key.release(self._held)
             self._inbox.close(self.task.request_id)

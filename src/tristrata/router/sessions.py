@@ -1,11 +1,16 @@
-"""Sessions in memory: what the hub says of each, its voucher book, and the key that signs its vouchers."""
+"""Sessions in memory: what the hub says of each, its voucher book, and who signs its vouchers."""
+
+import asyncio
+from collections.abc import Iterable
 
 import msgspec
 from coincurve import PrivateKey
 
 from tristrata.protocol.errors import TristrataError
-from tristrata.protocol.ids import Address, Caip2, SessionId, show
+from tristrata.protocol.ids import Address, Caip2, RequestId, SessionId, show
+from tristrata.protocol.units import Amount, Timestamp
 from tristrata.protocol.voucher_book import Acknowledge, Reserve, VoucherBook, apply
+from tristrata.storage.awaiting import AwaitingReceipt
 from tristrata.storage.receipt_book import ReceiptBook
 
 
@@ -21,14 +26,39 @@ class HubFacts(msgspec.Struct):
     signing_keys: dict[Address, Address]
 
 
+class SessionLife(msgspec.Struct):
+    """What the hub shows of a session's end. ``closing_at`` is 0 while nobody has asked to close it.
+
+    ``refund`` (base units) is what went back to the owner; `None` until then. ``forfeited`` says that its key signed
+    vouchers that contradict each other.
+    """
+
+    closing_at: Timestamp = Timestamp(0)
+    refund: Amount | None = None
+    forfeited: bool = False
+
+
 class ServedSession(msgspec.Struct):
-    """One session while it is served. ``bound`` is the miner that answered last."""
+    """One session while it is served. ``bound`` is the miner that answered last.
+
+    ``key`` is the session's key in managed custody; `None` where its owner keeps it. Then ``awaiting`` holds the
+    receipts that await the owner's vouchers, in the order they ended, and ``vouchering`` lets in one list of them at a
+    time.
+    """
 
     hub: HubFacts
     owner: Address
     book: VoucherBook
-    key: PrivateKey
+    key: PrivateKey | None
     bound: Address | None = None
+    life: SessionLife = msgspec.field(default_factory=SessionLife)
+    awaiting: dict[RequestId, AwaitingReceipt] = {}
+    vouchering: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+
+    @property
+    def custody(self) -> str:
+        """Who keeps the session's key: ``managed`` by the router, or ``own``."""
+        return "own" if self.key is None else "managed"
 
 
 class ServedSessions:
@@ -76,3 +106,9 @@ async def replay(book: VoucherBook, receipts: ReceiptBook) -> VoucherBook:
         acknowledged, _ = apply(reserved, Acknowledge(entry.receipt))
         book = msgspec.structs.replace(acknowledged, ending=book.ending, charged=book.charged, deposit=book.deposit)
     return book
+
+
+def with_awaiting(book: VoucherBook, awaiting: Iterable[AwaitingReceipt]) -> VoucherBook:
+    """The book with these receipts awaiting vouchers again, whatever the caps are now."""
+    prices = {each.receipt.request_id: each.receipt.price for each in awaiting}
+    return msgspec.structs.replace(book, reserved={**book.reserved, **prices})

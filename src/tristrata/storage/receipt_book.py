@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, func, insert, select
+from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, exists, func, insert, select
+from sqlalchemy.sql import ColumnElement
 
 from tristrata.protocol import codec
 from tristrata.protocol.ids import Caip2, RequestId, SessionId
@@ -72,6 +73,10 @@ class ReceiptBook:
             self._writer = asyncio.create_task(self._write())
         await future
 
+    async def append_all(self, entries: Sequence[BookEntry]) -> None:
+        """Keep these entries for ever, all of them or none; they are on disk when this returns. Raises as `append`."""
+        await self._insert(entries)
+
     async def entry(self, request_id: RequestId) -> BookEntry | None:
         """The entry of one request."""
         found = await self._select(_ENTRIES.c.request_id == request_id)
@@ -123,6 +128,11 @@ class ReceiptBook:
         async with self._database.begin() as connection:
             await connection.execute(insert(_ENTRIES), [_to_row(entry) for entry in entries])
             await count_usage(connection, entries)
+
+
+def book_has(request_id: "ColumnElement[bytes]") -> "ColumnElement[bool]":
+    """Whether a request is in the book, for a query over another table of the same database."""
+    return exists().where(_ENTRIES.c.request_id == request_id)
 
 
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:

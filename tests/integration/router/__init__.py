@@ -1,0 +1,1 @@
+"""The router with real databases and servers, without a network around it."""
