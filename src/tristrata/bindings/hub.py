@@ -15,6 +15,7 @@ from tristrata.config.network import Network
 from tristrata.protocol.attestation import Epoch
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, Caip2, ChainRef, ModelId, SessionId
+from tristrata.protocol.orders import RequestClose, TopUp
 from tristrata.protocol.receipt import Assurance
 from tristrata.protocol.signing import Domain, compact
 from tristrata.protocol.terms import OpenSession, Terms
@@ -144,6 +145,23 @@ class Hub:
             r,
             s,
         )
+
+    async def top_up_for(self, writer: TransactionWriter, order: TopUp, signature: bytes) -> Inclusion:
+        """Carry a payer's top-up: ``signature`` is its EIP-3009 authorization, whose nonce is the order's digest."""
+        v, r, s = signature[64], signature[:32], signature[32:64]
+        purpose = f"top up session {order.session.hex()} by order {order.struct_hash.hex()}"
+        arguments = (order.session, order.payer, order.amount, order.salt, order.deadline, v, r, s)
+        return await self.sessions.write(writer, purpose, "top_up_with_authorization", *arguments)
+
+    async def request_close_for(self, writer: TransactionWriter, order: RequestClose, signature: bytes) -> Inclusion:
+        """Carry a party's signed request to close."""
+        purpose = f"request close of session {order.session.hex()}"
+        arguments = (order.session, order.sender, order.deadline, signature)
+        return await self.sessions.write(writer, purpose, "request_close_for", *arguments)
+
+    async def close(self, writer: TransactionWriter, session: SessionId) -> Inclusion:
+        """Close a session whose time has come: what was not charged goes back to its owner."""
+        return await self.sessions.write(writer, f"close session {session.hex()}", "close", session)
 
     async def charge(self, writer: TransactionWriter, signed: SignedVoucher, before: LastCharge) -> Inclusion:
         """Charge a session up to a voucher, after its last charge."""

@@ -12,8 +12,10 @@ from starlette.responses import Response
 from tristrata.chains.evm import ChainUnreachable
 from tristrata.chains.writer import TransactionReverted
 from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataError
+from tristrata.protocol.sign_in import SignInRefused
 from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
 from tristrata.router.matching import NoCapacity
+from tristrata.router.own_keys import VoucherConflict
 from tristrata.router.serving import MinerLost, RequestUnanswerable
 from tristrata.router.sessions import SessionUnknown
 from tristrata.storage.api_keys import KeyRefused, KeyUnknown
@@ -32,6 +34,8 @@ _STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
     ChainUnreachable: (503, "chain_unreachable"),
     MinerLost: (502, "miner_lost"),
     TransactionReverted: (409, "refused_by_contract"),
+    SignInRefused: (401, "sign_in_refused"),
+    VoucherConflict: (409, "voucher_conflict"),
     KeyRefused: (409, "key_refused"),
     KeyUnknown: (404, "key_not_found"),
 }

@@ -20,7 +20,8 @@ from tristrata.inference.weights import PINNED
 from tristrata.protocol.proof import ReceiptProof
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, BasisPoints
-from tristrata.router.accounts_api import AccountsApi, RouterRules
+from tristrata.router.accounts import AccountDesk, RouterRules, account_routes
+from tristrata.router.accounts.tokens import SignInTokens
 from tristrata.router.app import create_app, serve
 from tristrata.router.callers import Callers
 from tristrata.router.hubs import HubFollower
@@ -59,7 +60,8 @@ async def run(settings: ActorSettings) -> None:
         await presence.start()
 
         book, keys, sessions = ReceiptBook(database), await ApiKeys.open(database), ServedSessions()
-        callers, awaiting = Callers(keys, sessions), AwaitingReceipts(database)
+        tokens, awaiting = SignInTokens(master), AwaitingReceipts(database)
+        callers = Callers(keys, sessions, tokens.read_token)
         followers = {
             caip2: HubFollower(hub, address, master, sessions, book, awaiting)
             for caip2, hub in open_hubs(network, settings.manifest, chains).items()
@@ -80,10 +82,12 @@ async def run(settings: ActorSettings) -> None:
             address,
             BasisPoints(network.parameters.router_bps),
             Amount(network.parameters.unsecured_limit),
+            unvouchered_limit,
             network.parameters.sponsored_per_day,
+            urlsplit(settings.router).netloc,
             tuple(models),
         )
-        accounts = AccountsApi(rules, welcome, followers, writers, sessions, keys, callers)
+        accounts = AccountDesk(rules, welcome, followers, writers, sessions, keys, callers, tokens, own_keys, database)
         chat = OpenAiApi(desk, callers, models)
         hubs = {caip2: follower.hub for caip2, follower in followers.items()}
         security = Security(network, settings.manifest, chains)
@@ -101,7 +105,7 @@ async def run(settings: ActorSettings) -> None:
         async with asyncio.TaskGroup() as group:
             for follower in followers.values():
                 group.create_task(follower.run())
-            app = create_app([*chat.routes, *accounts.routes, *receipts.routes], health)
+            app = create_app([*chat.routes, *account_routes(accounts), *receipts.routes], health)
             group.create_task(serve(app, address_parts.hostname or "127.0.0.1", address_parts.port or 80))
 
 

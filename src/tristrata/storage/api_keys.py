@@ -5,6 +5,7 @@ password hash would protect nothing more, and cost its time before every first t
 """
 
 import secrets
+from collections.abc import Collection
 from enum import StrEnum
 
 import msgspec
@@ -219,18 +220,23 @@ class ApiKeys:
         secret = self._secrets.get(secret_hash)
         if secret is None:
             return await self.create(owner, secret_hash, now, sessions=(session,))
-        key = secret.key
+        if 0 < secret.valid_until <= now:
+            raise KeyRefused(f"key {secret.key.id} has another secret now", remedy="use that one")
+        await self.link(secret.key, owner, session)
+        return secret.key
+
+    async def link(self, key: ApiKey, owner: bytes, session: SessionId) -> None:
+        """Let a key use one more session, which is ``owner``'s. Raises `KeyRefused` as `grant` does."""
         if key.owner != owner:
-            raise KeyRefused("this key belongs to another owner", remedy="use a key of your own")
-        if key.revoked_at or 0 < secret.valid_until <= now:
-            raise KeyRefused(f"key {key.id} was revoked or replaced; it stays so", remedy="use a new key")
-        if session not in key.sessions:
-            if len(key.sessions) >= MAX_SESSIONS:
-                raise KeyRefused(f"key {key.id} uses {MAX_SESSIONS} sessions already", remedy="use another key")
-            async with self._database.begin() as connection:
-                await connection.execute(insert(_SESSIONS), _link(key.id, session, len(key.sessions)))
-            key.sessions = (*key.sessions, session)
-        return key
+            raise KeyRefused("key and session belong to different owners", remedy="use a key of your own")
+        _require_live(key)
+        if session in key.sessions:
+            return
+        if len(key.sessions) >= MAX_SESSIONS:
+            raise KeyRefused(f"key {key.id} uses {MAX_SESSIONS} sessions already", remedy="use another key")
+        async with self._database.begin() as connection:
+            await connection.execute(insert(_SESSIONS), _link(key.id, session, len(key.sessions)))
+        key.sessions = (*key.sessions, session)
 
     async def change(
         self,
@@ -279,7 +285,7 @@ class ApiKeys:
             await connection.execute(update(_KEYS).where(_KEYS.c.id == key.id).values(revoked_at=now))
 
 
-def parse_scopes(names: list[str]) -> frozenset[Scope]:
+def parse_scopes(names: Collection[str]) -> frozenset[Scope]:
     """Scopes by name. Raises `InvalidValue` for an unknown one, or none."""
     known = ", ".join(Scope)
     for name in names:

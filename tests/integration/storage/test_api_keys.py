@@ -46,7 +46,7 @@ async def test_grant__unknown_secret_then_more_sessions__is_one_key_that_prefers
 async def test_grant__anothers_or_a_revoked_key__is_refused_for_ever(database: Database) -> None:
     keys = await ApiKeys.open(database)
     key = await keys.grant(hash_of("a"), OWNER, SESSIONS[0], NOW)
-    with pytest.raises(KeyRefused, match="another owner"):
+    with pytest.raises(KeyRefused, match="different owners"):
         await keys.grant(hash_of("a"), OTHER, SESSIONS[1], NOW)
 
     await keys.revoke(key, NOW)
