@@ -7,6 +7,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from tristrata.protocol.voucher_book import VoucherBook
 from tristrata.router.app import create_app, serve
 from tristrata.router.callers import Callers
 from tristrata.router.openai_api import OpenAiApi, ServedModel
+from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions
@@ -200,11 +202,11 @@ async def _run_router(url: str, seed: bytes, path: Path, keys: tuple[str, ...], 
             session = make_session(number)
             sessions.add(session)
             await api_keys.grant(sha256(key.encode()).digest(), session.owner, session.book.session, Timestamp(0))
-        desk = Desk(
-            connection, inbox, presence, ReceiptBook(database), AwaitingReceipts(database), Amount(0), _ROUTER_NAME
-        )
+        book = ReceiptBook(database)
+        own_keys = OwnKeyDesk(book, AwaitingReceipts(database), partial(publish_voucher, connection), Amount(0))
+        desk = Desk(connection, inbox, presence, book, own_keys, _ROUTER_NAME)
         stack.push_async_callback(desk.drain)
         models = [ServedModel(MODEL, MODEL_ID, 2_048)]
-        while not presence.statuses():  # noqa: ASYNC110 — it has no event to wait for
+        while not len(presence.market):  # noqa: ASYNC110 — it has no event to wait for
             await asyncio.sleep(0.01)
         await serve(create_app(OpenAiApi(desk, Callers(api_keys, sessions), models).routes, dict), LOOPBACK, port)

@@ -133,7 +133,7 @@ async def world(tmp_path: Path, smollm2: Path) -> AsyncIterator[World]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(20):
-        while not (server.started and presence.statuses()):
+        while not (server.started and len(presence.market)):
             await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
 

@@ -9,11 +9,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tristrata.fabric import subjects
-from tristrata.fabric.frames import Reply, decode_reply
+from tristrata.fabric.frames import FrameInvalid, Reply, decode_replies
 from tristrata.fabric.keys import seed_text
 
+MAX_WAITING_BYTES = 4 * 1_048_576
+"""How much of one answer may wait for a client that reads slowly."""
+
 _log = structlog.get_logger()
-_REPLY_QUEUE = 4_096
 
 
 async def connect(
@@ -50,38 +52,83 @@ async def settle(connection: Client) -> None:
     await connection.flush()
 
 
+class Replies:
+    """The frames of one answer, as they arrive. ``heard_at`` is when the last came, by the event loop's clock."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._frames: list[Reply] = []
+        self._size = 0
+        self._is_over = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.heard_at = self._loop.time()
+
+    async def get(self) -> list[Reply]:
+        """All frames that are there, once there are any; none when no more will come."""
+        if not self._frames and not self._is_over:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        frames, self._frames, self._size = self._frames, [], 0
+        return frames
+
+    def put(self, data: bytes) -> None:
+        """Take in a message. One that is no reply, or too much that nobody reads, ends the answer."""
+        self.heard_at = self._loop.time()
+        self._size += len(data)
+        try:
+            self._frames += decode_replies(data)
+        except FrameInvalid as error:
+            _log.warning("answer broken off", reason=error.message)
+            self._is_over = True
+        if self._size > MAX_WAITING_BYTES:
+            _log.warning("answer broken off", reason="too much of it waits to be read", bytes=self._size)
+            self._is_over = True
+        self._wake()
+
+    def end(self) -> None:
+        """No more will come: nobody serves the subject, or the miner is gone."""
+        self._is_over = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 class ReplyInbox:
-    """One wildcard subscription for all answers of one router; each request has a bounded queue of frames."""
+    """One wildcard subscription for all answers of one router."""
 
     def __init__(self, connection: Client, router_id: str) -> None:
         self._connection = connection
         self._router_id = router_id
-        self._queues: dict[str, asyncio.Queue[Reply | None]] = {}
+        self._open: dict[str, Replies] = {}
 
     async def start(self) -> None:
         """Subscribe."""
         await self._connection.subscribe(subjects.replies(self._router_id), cb=self._dispatch)
         await settle(self._connection)
 
-    def open(self, request_id: bytes) -> "asyncio.Queue[Reply | None]":
-        """The queue of one request; ``None`` in it means that nobody serves the subject or that it overflowed."""
-        queue: asyncio.Queue[Reply | None] = asyncio.Queue(_REPLY_QUEUE)
-        self._queues[request_id.hex()] = queue
-        return queue
+    def open(self, request_id: bytes) -> Replies:
+        """The replies to one request, from now on."""
+        replies = Replies()
+        self._open[request_id.hex()] = replies
+        return replies
 
     def close(self, request_id: bytes) -> None:
         """Forget a request; late frames are dropped."""
-        self._queues.pop(request_id.hex(), None)
+        self._open.pop(request_id.hex(), None)
 
     async def _dispatch(self, message: Msg) -> None:
-        queue = self._queues.get(message.subject.rpartition(".")[2])
-        if queue is None:
+        replies = self._open.get(message.subject.rpartition(".")[2])
+        if replies is None:
             return
-        frame = None if _nobody_there(message) else decode_reply(message.data)
-        if queue.full():
-            queue.get_nowait()
-            frame = None
-        queue.put_nowait(frame)
+        if _nobody_there(message):
+            replies.end()
+        else:
+            replies.put(message.data)
 
 
 def _nobody_there(message: Msg) -> bool:

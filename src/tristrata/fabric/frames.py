@@ -1,5 +1,6 @@
 """What routers and miners say to each other: tagged structs in MessagePack, bounded and checked where they arrive."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -7,6 +8,10 @@ import msgspec
 from tristrata.protocol.errors import TristrataError
 
 MAX_FRAME_BYTES = 4 * 1_048_576
+FEATURES = frozenset({"tools", "json", "logprobs"})
+"""What a runtime may be able to do beyond plain text: call tools, keep to a JSON schema, tell log probabilities."""
+
+MAX_OFFERS, MAX_SLOTS = 256, 1_024
 REQUEST_REJECTED = "rejected"
 """The code of a `Failure` that every miner would give: the model cannot answer this request."""
 
@@ -44,10 +49,11 @@ class Accepted(Frame, frozen=True, tag=True, array_like=True):
 
 
 class Delta(Frame, frozen=True, tag=True, array_like=True):
-    """A piece of the answer, and how many tokens it took."""
+    """A piece of the answer, and how many tokens it took. ``detail`` is JSON of what else it has, mostly nothing."""
 
     text: str
     tokens: int
+    detail: bytes = b""
 
 
 class Finish(Frame, frozen=True, tag=True, array_like=True):
@@ -79,12 +85,16 @@ class VoucherNotice(Frame, frozen=True, tag=True, array_like=True):
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True):
-    """A model that a miner serves on a hub, at prices in base units per 1,000,000 tokens."""
+    """A model that a miner serves on a hub, at prices in base units per 1,000,000 tokens.
+
+    ``features`` are those of `FEATURES` that its runtime has.
+    """
 
     chain: str
     model_id: bytes
     prompt_price: int
     output_price: int
+    features: tuple[str, ...] = ()
 
 
 class Status(Frame, frozen=True, tag=True, array_like=True):
@@ -102,11 +112,23 @@ class Status(Frame, frozen=True, tag=True, array_like=True):
     speed: float
     draining: bool
 
+    @property
+    def is_sane(self) -> bool:
+        """Whether a router can use it: bounded, one offer a hub and model, no negative or infinite number."""
+        places = {(offer.chain, offer.model_id) for offer in self.offers}
+        return (
+            len(places) == len(self.offers) <= MAX_OFFERS
+            and 0 < self.slots <= MAX_SLOTS
+            and self.busy >= 0
+            and 0 <= self.speed < 1e9
+            and all(offer.prompt_price >= 0 and offer.output_price >= 0 for offer in self.offers)
+        )
+
 
 FrameType = TypeVar("FrameType", bound=Frame)
 Reply = Accepted | Delta | Finish | Failure
 _encoder = msgspec.msgpack.Encoder()
-_reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_replies_decoder: msgspec.msgpack.Decoder[list[Reply]] = msgspec.msgpack.Decoder(list[Reply])
 
 
 def encode(frame: Frame) -> bytes:
@@ -114,12 +136,17 @@ def encode(frame: Frame) -> bytes:
     return _encoder.encode(frame)
 
 
-def decode_reply(data: bytes) -> Reply:
-    """A frame of an answer. Raises `FrameInvalid`."""
+def encode_replies(frames: Sequence[Reply]) -> bytes:
+    """The frames of an answer that are ready now, as they travel: together, in one message."""
+    return _encoder.encode(frames)
+
+
+def decode_replies(data: bytes) -> list[Reply]:
+    """The frames of an answer in one message. Raises `FrameInvalid`."""
     try:
-        return _reply_decoder.decode(data)
+        return _replies_decoder.decode(data)
     except msgspec.MsgspecError as error:
-        raise FrameInvalid(f"a reply of {len(data)} bytes is not a frame: {error}") from error
+        raise FrameInvalid(f"a reply of {len(data)} bytes is not a list of frames: {error}") from error
 
 
 def decode(data: bytes, kind: type[FrameType]) -> FrameType:

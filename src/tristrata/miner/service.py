@@ -12,7 +12,19 @@ from nats.aio.msg import Msg
 
 from tristrata.fabric import subjects
 from tristrata.fabric.connection import settle
-from tristrata.fabric.frames import Cancel, Delta, Failure, FrameInvalid, Offer, Status, Task, decode, encode
+from tristrata.fabric.frames import (
+    Cancel,
+    Delta,
+    Failure,
+    FrameInvalid,
+    Offer,
+    Reply,
+    Status,
+    Task,
+    decode,
+    encode,
+    encode_replies,
+)
 from tristrata.inference.runtime import Runtime
 from tristrata.miner.tasks import Worker
 from tristrata.protocol.ids import Address
@@ -100,10 +112,10 @@ class MinerService:
         try:
             task = decode(message.data, Task)
         except FrameInvalid as error:
-            await message.respond(encode(Failure("invalid", error.message)))
+            await message.respond(encode_replies([Failure("invalid", error.message)]))
             return
         if refusal := self._refusal(task):
-            await message.respond(encode(refusal))
+            await message.respond(encode_replies([refusal]))
             return
         self._seen[task.request_id] = None
         if len(self._seen) > _REMEMBERED_REQUESTS:
@@ -129,13 +141,37 @@ class MinerService:
     async def _answer(self, task: Task, message: Msg) -> None:
         loop: Any = asyncio.get_running_loop()
         started, tokens = loop.time(), 0
+        sender = _Sender(message)
         try:
             async for frame in self._worker.answer(task):
                 if isinstance(frame, Delta):
                     tokens += frame.tokens
-                await message.respond(encode(frame))
+                sender.send(frame)
         except Exception as error:  # whatever it was, the router must not wait for more
             _log.exception("task failed", request=task.request_id.hex())
-            await message.respond(encode(Failure("internal", f"this miner failed: {type(error).__name__}")))
+            sender.send(Failure("internal", f"this miner failed: {type(error).__name__}"))
+        await sender.flush()
         if tokens:
             self._speed = tokens / max(loop.time() - started, 1e-3)
+
+
+class _Sender:
+    """Sends the frames of one answer: those that are ready at the same time travel together, and none waits."""
+
+    def __init__(self, message: Msg) -> None:
+        self._message = message
+        self._loop = asyncio.get_running_loop()
+        self._ready: list[Reply] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    def send(self, frame: Reply) -> None:
+        """Send a frame with all others that become ready before the event loop turns."""
+        self._ready.append(frame)
+        if self._sending is None or self._sending.done():
+            self._sending = self._loop.create_task(self.flush())
+
+    async def flush(self) -> None:
+        """Give everything to the connection."""
+        while self._ready:
+            frames, self._ready = self._ready, []
+            await self._message.respond(encode_replies(frames))

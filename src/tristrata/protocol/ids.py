@@ -1,6 +1,7 @@
 """Who and what: chains (CAIP-2), accounts (CAIP-10), sessions, requests and models."""
 
 import re
+from functools import lru_cache
 from typing import NewType
 
 from tristrata.protocol.errors import InvalidValue
@@ -76,6 +77,7 @@ def parse_address(text: str) -> Address:
     return address
 
 
+@lru_cache(maxsize=65_536)
 def checksum(address: Address) -> str:
     """The EIP-55 text of an address."""
     digits = address.hex()

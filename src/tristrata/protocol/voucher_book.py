@@ -64,9 +64,10 @@ class VoucherBook(msgspec.Struct, frozen=True):
         """In flight and acknowledged but not yet charged: what is lost if the session never pays again."""
         return Amount(self.in_flight + self.cumulative - self.charged)
 
-    def can_pay(self, miner: Address) -> bool:
-        """Whether a voucher still has room for this miner: it can name 32 payees, the router among them."""
-        return len({*self.earned, self.terms.router, miner}) <= MAX_SPLITS
+    @property
+    def has_room(self) -> bool:
+        """Whether a voucher can name one more miner: it has 32 payees at most, the router among them."""
+        return len(self.earned) + (self.terms.router not in self.earned) < MAX_SPLITS
 
     @property
     def available(self) -> Amount:

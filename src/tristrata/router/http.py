@@ -1,8 +1,6 @@
 """What every part of the HTTP API shares: OpenAI's error envelope, bounded bodies, clients that leave."""
 
-import asyncio
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
@@ -14,14 +12,13 @@ from tristrata.chains.writer import TransactionReverted
 from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataError
 from tristrata.protocol.sign_in import SignInRefused
 from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
-from tristrata.router.matching import NoCapacity
+from tristrata.router.attempt import MinerLost, RequestUnanswerable
+from tristrata.router.matching import FeatureMissing, NoCapacity
 from tristrata.router.own_keys import VoucherConflict
-from tristrata.router.serving import MinerLost, RequestUnanswerable
 from tristrata.router.sessions import SessionUnknown
 from tristrata.storage.api_keys import KeyRefused, KeyUnknown
 
 MAX_BODY_BYTES = 1_048_576
-Result = TypeVar("Result")
 _log = structlog.get_logger()
 _STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
     InvalidValue: (400, None),
@@ -55,6 +52,8 @@ def refusal_of(error: TristrataError) -> Refusal:
     message = f"{error.message}. {error.remedy}" if error.remedy else error.message
     if isinstance(error, RequestUnanswerable):
         return Refusal(400, "context_length_exceeded", message, "messages")
+    if isinstance(error, FeatureMissing):
+        return Refusal(400, "unsupported_parameter", message, error.feature)
     status, code = next(
         (found for kind, found in _STATUSES.items() if isinstance(error, kind)), (502, "answer_refused")
     )
@@ -82,20 +81,6 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def unless_gone(request: Request, work: Awaitable[Result]) -> Result:
-    """What ``work`` gives; it is cancelled when the client leaves first."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise Refusal(499, "client_left", "the client closed the connection")
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
 async def on_refusal(_: Request, error: Exception) -> Response:
     """Starlette's handler of `Refusal`."""
     assert isinstance(error, Refusal)
@@ -120,8 +105,3 @@ async def on_fault(request: Request, error: Exception) -> Response:
     _log.error("request failed", path=request.url.path, exc_info=error)
     message = "the router failed on this request; its log says why"
     return json_response({"error": envelope(500, "internal_error", message, None)}, status=500)
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -1,6 +1,7 @@
 """Which miners are there: every miner says so once a second, and silence means that it is gone."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from nats.aio.client import Client
@@ -10,17 +11,19 @@ from tristrata.fabric import subjects
 from tristrata.fabric.connection import settle
 from tristrata.fabric.frames import FrameInvalid, Status, decode
 from tristrata.protocol.ids import Address
+from tristrata.router.matching import Market
 
 SILENCE_SECONDS = 3.5
 
 
 class Presence:
-    """The statuses of all miners that were heard lately."""
+    """The miners that were heard lately, and the market of what they offer."""
 
     def __init__(self, connection: Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection = connection
         self._clock = clock
-        self._heard: dict[Address, tuple[float, Status]] = {}
+        self._heard: OrderedDict[Address, float] = OrderedDict()
+        self._market = Market()
 
     async def start(self) -> None:
         """Listen, and ask who is there."""
@@ -28,15 +31,22 @@ class Presence:
         await settle(self._connection)
         await self._connection.publish(subjects.HELLO, b"")
 
-    def statuses(self) -> list[Status]:
-        """Every miner that is there now."""
+    @property
+    def market(self) -> Market:
+        """What the miners that are there now offer."""
         oldest = self._clock() - SILENCE_SECONDS
-        return [status for heard, status in self._heard.values() if heard >= oldest]
+        while self._heard:
+            miner, heard = next(iter(self._heard.items()))
+            if heard >= oldest:
+                break
+            del self._heard[miner]
+            self._market.remove(miner)
+        return self._market
 
     def is_there(self, miner: Address, run: bytes) -> bool:
         """Whether this run of the miner's process was heard lately."""
-        heard, status = self._heard.get(miner, (float("-inf"), None))
-        return status is not None and status.run == run and heard >= self._clock() - SILENCE_SECONDS
+        status = self.market.status(miner)
+        return status is not None and status.run == run
 
     async def _hear(self, message: Msg) -> None:
         try:
@@ -44,5 +54,8 @@ class Presence:
         except FrameInvalid:
             return
         # The subject is what the server lets this miner use; the frame must not name another.
-        if message.subject == subjects.status(Address(status.miner)) and status.slots > 0:
-            self._heard[Address(status.miner)] = (self._clock(), status)
+        miner = Address(status.miner)
+        if message.subject == subjects.status(miner) and status.is_sane:
+            self._heard[miner] = self._clock()
+            self._heard.move_to_end(miner)
+            self._market.put(status)

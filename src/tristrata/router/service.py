@@ -99,7 +99,7 @@ async def run(settings: ActorSettings) -> None:
         receipts = ReceiptsApi(callers, book, prove)
 
         def health() -> dict[str, Any]:
-            return {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.statuses())}
+            return {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.market)}
 
         address_parts = urlsplit(settings.router)
         async with asyncio.TaskGroup() as group:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,24 +12,16 @@ from nats.aio.client import Client
 
 from tristrata.fabric import subjects
 from tristrata.fabric.connection import ReplyInbox
-from tristrata.fabric.frames import (
-    REQUEST_REJECTED,
-    Cancel,
-    Delta,
-    Failure,
-    Finish,
-    Reply,
-    Task,
-    encode,
-)
+from tristrata.fabric.frames import Cancel, Delta, Task, encode
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, ModelId, RequestId, show
 from tristrata.protocol.receipt import Receipt
-from tristrata.protocol.units import Amount, Milliseconds, cost_of
-from tristrata.protocol.voucher_book import Release, Reserve, apply
+from tristrata.protocol.units import Milliseconds, cost_of
+from tristrata.protocol.voucher_book import Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
-from tristrata.router.matching import Match, match
+from tristrata.router.attempt import FIRST_PIECE_SECONDS, Attempt, MinerLost
+from tristrata.router.matching import Match
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.sessions import ServedSession
@@ -37,19 +29,8 @@ from tristrata.storage.api_keys import ApiKey
 from tristrata.storage.awaiting import AwaitingReceipt
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
-_DEADLINE_SECONDS = 600
-_IDLE_SECONDS = 60
-_SILENCE_CHECK_SECONDS = 1.0
 _log = structlog.get_logger()
 Result = TypeVar("Result")
-
-
-class MinerLost(TristrataError):
-    """The miner that was answering is gone, or broke off; nothing is owed for the answer."""
-
-
-class RequestUnanswerable(TristrataError):
-    """The model cannot answer this request, whichever miner runs it: a prompt longer than its context."""
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -58,27 +39,23 @@ class Began(msgspec.Struct, frozen=True):
     request_id: RequestId
 
 
-class Text(msgspec.Struct, frozen=True):
-    """A piece of the answer."""
+class Pieces(msgspec.Struct, frozen=True):
+    """The next pieces of the answer: all that are there now."""
 
-    text: str
+    deltas: Sequence[Delta]
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The answer is complete: why it ended, and what the miner's checked receipt counts."""
+    """The answer is complete: why it ended, and its receipt.
+
+    That is acknowledged and in the book; with own keys it awaits its owner's voucher.
+    """
 
     finish_reason: str
-    prompt_tokens: int
-    output_tokens: int
-
-
-class Receipted(msgspec.Struct, frozen=True):
-    """The receipt is acknowledged and in the book; with own keys, it awaits its owner's voucher."""
-
     entry: BookEntry | AwaitingReceipt
 
 
-Served = Began | Text | Ended | Receipted
+Served = Began | Pieces | Ended
 
 
 class Desk:
@@ -113,8 +90,8 @@ class Desk:
         """The answer as it comes; the receipt last. ``key`` is the API key that asks, whose budget is held to.
 
         Closing it, or cancelling whoever awaits it, stops the miner and bills what was streamed. Raises
-        `ServiceRefused`, `NoCapacity`, `RequestUnanswerable` or `MinerLost`. Another miner is tried as long as nothing
-        was streamed.
+        `ServiceRefused`, `NoCapacity`, `FeatureMissing`, `RequestUnanswerable` or `MinerLost`. Another miner is tried
+        as long as nothing was streamed.
         """
         tried: frozenset[Address] = frozenset()
         began = False
@@ -123,17 +100,18 @@ class Desk:
             try:
                 reply = subjects.reply(self._name, attempt.task.request_id)
                 await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
-                piece = await attempt.advance()
+                pieces = await attempt.advance()
                 began = True
                 yield Began(RequestId(attempt.task.request_id))
-                while piece is not None:
-                    yield piece
-                    piece = await attempt.advance()
+                while pieces is not None:
+                    yield Pieces(pieces)
+                    pieces = await attempt.advance()
+                # Shielded: what the miner has signed is acknowledged and kept, whoever leaves meanwhile.
                 attempt.acknowledging = self._spawn(self._acknowledge(attempt))
                 entry = await asyncio.shield(attempt.acknowledging)
                 attempt.close()
-                yield Ended(attempt.finish_reason, entry.receipt.prompt_tokens, entry.receipt.output_tokens)
-                yield Receipted(entry)
+                assert attempt.finish is not None  # there are no more pieces
+                yield Ended(attempt.finish.finish_reason, entry)
                 return
             except MinerLost:
                 attempt.close()
@@ -162,9 +140,9 @@ class Desk:
         max_output_tokens: int,
         tried: frozenset[Address],
         key: ApiKey | None,
-    ) -> "_Attempt":
-        statuses = self._presence.statuses()
-        found = match(session.hub.chain, model, session.book, statuses, bound=session.bound, excluded=tried)
+    ) -> Attempt:
+        market = self._presence.market
+        found = market.match(session.hub.chain, model, session.book, bound=session.bound, excluded=tried)
         task = _make_task(session, model, found, request, max_output_tokens)
         most = cost_of(
             len(task.body) + PROMPT_OVERHEAD_TOKENS, max_output_tokens + 1, task.prompt_price, task.output_price
@@ -175,9 +153,11 @@ class Desk:
         if key is not None:
             key.hold(most)
         session.book = reserved
-        return _Attempt(session, found, task, self._inbox, self._presence, key, most)
+        attempt = Attempt(session, found, task, key, most)
+        attempt.open(self._inbox, self._presence)
+        return attempt
 
-    async def _wind_up(self, attempt: "_Attempt") -> None:
+    async def _wind_up(self, attempt: Attempt) -> None:
         """The client is gone: stop the miner, and take its receipt for what it had streamed."""
         try:
             if attempt.acknowledging is not None:
@@ -192,11 +172,11 @@ class Desk:
         finally:
             attempt.close()
 
-    async def _stop(self, attempt: "_Attempt") -> None:
+    async def _stop(self, attempt: Attempt) -> None:
         cancel = encode(Cancel(attempt.task.request_id))
         await self._connection.publish(subjects.cancel(attempt.miner), cancel)
 
-    async def _acknowledge(self, attempt: "_Attempt") -> BookEntry | AwaitingReceipt:
+    async def _acknowledge(self, attempt: Attempt) -> BookEntry | AwaitingReceipt:
         assert attempt.finish is not None
         session, task, signature = attempt.session, attempt.task, attempt.finish.signature
         hub = session.hub
@@ -227,7 +207,7 @@ class Desk:
         await publish_voucher(self._connection, session, done.voucher)
         return entry
 
-    async def _await_voucher(self, attempt: "_Attempt", receipt: Receipt, signature: bytes) -> AwaitingReceipt:
+    async def _await_voucher(self, attempt: Attempt, receipt: Receipt, signature: bytes) -> AwaitingReceipt:
         awaiting = AwaitingReceipt(
             chain=attempt.session.hub.chain,
             receipt=receipt,
@@ -248,87 +228,12 @@ class Desk:
         return task
 
 
-class _Attempt:
-    """One request at one miner: what was reserved for it, and what has come back so far."""
-
-    def __init__(
-        self,
-        session: ServedSession,
-        found: Match,
-        task: Task,
-        inbox: ReplyInbox,
-        presence: Presence,
-        key: ApiKey | None,
-        held: Amount,
-    ) -> None:
-        self.session = session
-        self.miner = found.miner
-        self._run = found.run
-        self.task = task
-        self.key = key
-        self._held = held
-        self.text: list[str] = []
-        self.finish: Finish | None = None
-        self.acknowledging: asyncio.Task[BookEntry | AwaitingReceipt] | None = None
-        self.is_open = True
-        self._inbox = inbox
-        self._presence = presence
-        self._queue = inbox.open(task.request_id)
-
-    @property
-    def finish_reason(self) -> str:
-        """Why the answer ended; empty while it has not."""
-        return self.finish.finish_reason if self.finish else ""
-
-    async def advance(self) -> Text | None:
-        """The next piece; `None` at the end. Raises `MinerLost` or `RequestUnanswerable`."""
-        while True:
-            frame = await self._frame() if self._queue.empty() else self._queue.get_nowait()
-            if frame is None:
-                raise MinerLost(f"miner {show(self.miner)} cannot be reached; nothing is owed for this answer")
-            if isinstance(frame, Failure):
-                raise self._failed(frame)
-            if isinstance(frame, Finish):
-                self.finish = frame
-                return None
-            if isinstance(frame, Delta):
-                self.text.append(frame.text)
-                return Text(frame.text)
-
-    async def _frame(self) -> Reply | None:
-        """The next frame, as long as the miner is there and patience lasts. Raises `MinerLost`."""
-        patience = _IDLE_SECONDS if self.text else _DEADLINE_SECONDS
-        waited_since = time.monotonic()
-        while True:
-            try:
-                async with asyncio.timeout(_SILENCE_CHECK_SECONDS):
-                    return await self._queue.get()
-            except TimeoutError:
-                if self._presence.is_there(self.miner, self._run) and time.monotonic() - waited_since < patience:
-                    continue
-                raise MinerLost(f"miner {show(self.miner)} is gone; nothing is owed for this answer") from None
-
-    def close(self) -> None:
-        """Release what was reserved, and hear no more."""
-        if self.is_open:
-            self.is_open = False
-            if self.task.request_id not in self.session.awaiting:  # what awaits its voucher stays reserved
-                self.session.book, _ = apply(self.session.book, Release(RequestId(self.task.request_id)))
-            if self.key is not None:
-                self.key.release(self._held)
-            self._inbox.close(self.task.request_id)
-
-    def _failed(self, failure: Failure) -> TristrataError:
-        if failure.code == REQUEST_REJECTED:
-            return RequestUnanswerable(failure.message, remedy="shorten the messages, or ask another model")
-        return MinerLost(f"miner {show(self.miner)} gave up ({failure.code}: {failure.message}); nothing is owed")
-
-
 def _make_task(
     session: ServedSession, model: ModelId, found: Match, request: dict[str, Any], max_output_tokens: int
 ) -> Task:
+    random = os.urandom(96)
     return Task(
-        request_id=os.urandom(32),
+        request_id=random[:32],
         chain=session.hub.chain,
         session=session.book.session,
         model_id=model,
@@ -337,7 +242,7 @@ def _make_task(
         prompt_price=found.offer.prompt_price,
         output_price=found.offer.output_price,
         assurance=session.book.terms.assurance,
-        deadline=time.time_ns() // 1_000_000 + _DEADLINE_SECONDS * 1_000,
-        prompt_salt=os.urandom(32),
-        output_salt=os.urandom(32),
+        deadline=time.time_ns() // 1_000_000 + FIRST_PIECE_SECONDS * 1_000,
+        prompt_salt=random[32:64],
+        output_salt=random[64:],
     )

@@ -5,19 +5,22 @@ many answers.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
 
 import msgspec
 from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, exists, func, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
 from tristrata.protocol import codec
+from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Caip2, RequestId, SessionId
 from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Milliseconds
 from tristrata.protocol.voucher import SignedVoucher
 from tristrata.storage.database import METADATA, Database
-from tristrata.storage.usage import count_usage
+from tristrata.storage.usage import count_usage, write_usage
 
 _ENTRIES = Table(
     "receipt_book",
@@ -35,6 +38,14 @@ _ENTRIES = Table(
     Column("key_id", String(40), nullable=False),
     UniqueConstraint("session", "position"),
 )
+
+
+_NAMES = [column.name for column in _ENTRIES.columns]
+_INSERT = f"INSERT INTO receipt_book ({', '.join(_NAMES)}) VALUES ({', '.join(':' + name for name in _NAMES)})"  # noqa: S608
+
+
+class EntryExists(TristrataError):
+    """The request, or the position in the session, is in the book already; nothing was written."""
 
 
 class BookEntry(msgspec.Struct, frozen=True):
@@ -65,7 +76,7 @@ class ReceiptBook:
     async def append(self, entry: BookEntry) -> None:
         """Keep an entry for ever; it is on disk when this returns.
 
-        Raises SQLAlchemy's ``IntegrityError`` when the request, or the position in the session, is in the book.
+        Raises `EntryExists`.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, future))
@@ -125,9 +136,21 @@ class ReceiptBook:
                     _settle(future, None)
 
     async def _insert(self, entries: Sequence[BookEntry]) -> None:
-        async with self._database.begin() as connection:
-            await connection.execute(insert(_ENTRIES), [_to_row(entry) for entry in entries])
-            await count_usage(connection, entries)
+        try:
+            if self._database.writer is not None:
+                await self._database.writer.run(lambda connection: _write_entries(connection, entries))
+                return
+            async with self._database.begin() as connection:
+                await connection.execute(insert(_ENTRIES), [_to_row(entry) for entry in entries])
+                await count_usage(connection, entries)
+        except (sqlite3.IntegrityError, IntegrityError) as error:
+            known = ", ".join(f"{entry.receipt.request_id.hex()} at {entry.position}" for entry in entries)
+            raise EntryExists(f"of these requests, one or its position is in the receipt book: {known}") from error
+
+
+def _write_entries(connection: sqlite3.Connection, entries: Sequence[BookEntry]) -> None:
+    connection.executemany(_INSERT, [_to_row(entry) for entry in entries])
+    write_usage(connection, entries)
 
 
 def book_has(request_id: "ColumnElement[bytes]") -> "ColumnElement[bool]":

@@ -1,5 +1,6 @@
 """What was used, by session, key and day: counted in the transaction that appends to the receipt book, never apart."""
 
+import sqlite3
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ _USAGE = Table(
 )
 Index("usage_by_key", _USAGE.c.key_id)
 # The same words on SQLite and PostgreSQL, which SQLAlchemy's own upserts are not.
-_ADD = text(
+_ADD = (
     "INSERT INTO usage (session, key_id, day, requests, prompt_tokens, output_tokens, cost) "
     "VALUES (:session, :key_id, :day, :requests, :prompt_tokens, :output_tokens, :cost) "
     "ON CONFLICT (session, key_id, day) DO UPDATE SET requests = usage.requests + excluded.requests, "
@@ -64,7 +65,12 @@ def tally(entries: "Iterable[BookEntry]") -> list[Usage]:
 
 async def count_usage(connection: AsyncConnection, entries: "Iterable[BookEntry]") -> None:
     """Count entries in the transaction that appends them."""
-    await connection.execute(_ADD, [msgspec.structs.asdict(usage) for usage in tally(entries)])
+    await connection.execute(text(_ADD), [msgspec.structs.asdict(usage) for usage in tally(entries)])
+
+
+def write_usage(connection: sqlite3.Connection, entries: "Iterable[BookEntry]") -> None:
+    """The same over a plain connection."""
+    connection.executemany(_ADD, [msgspec.structs.asdict(usage) for usage in tally(entries)])
 
 
 async def spent_by_key(connection: AsyncConnection) -> dict[str, Amount]:

@@ -12,8 +12,8 @@ from nats.aio.msg import Msg
 
 from tristrata.fabric import subjects
 from tristrata.fabric.admission import Admission
-from tristrata.fabric.connection import ReplyInbox, connect, settle
-from tristrata.fabric.frames import Delta, Reply, encode
+from tristrata.fabric.connection import Replies, ReplyInbox, connect, settle
+from tristrata.fabric.frames import Delta, Reply, encode_replies
 from tristrata.fabric.keys import new_seed, public_bytes, public_text
 from tristrata.fabric.server import FabricServer
 from tristrata.protocol.ids import Address
@@ -57,19 +57,19 @@ async def fabric(tmp_path: Path) -> AsyncIterator[Fabric]:
 async def stream(miner: Client, count: int) -> None:
     async def answer(message: Msg) -> None:
         for number in range(count):
-            await message.respond(encode(Delta(str(number), 1)))
+            await message.respond(encode_replies([Delta(str(number), 1)]))
 
     await miner.subscribe(subjects.task(MINER), cb=answer)
     await settle(miner)
 
 
 async def ask(router: Client, inbox: ReplyInbox, count: int) -> list[str]:
-    queue = inbox.open(REQUEST)
+    replies = inbox.open(REQUEST)
     await router.publish(subjects.task(MINER), b"", reply=subjects.reply("r", REQUEST))
-    frames: list[Reply | None] = []
+    frames: list[Reply] = []
     async with asyncio.timeout(30):
-        while len(frames) < count and (not frames or frames[-1] is not None):
-            frames.append(await queue.get())
+        while len(frames) < count and (arrived := await replies.get()):
+            frames += arrived
     inbox.close(REQUEST)
     return [frame.text for frame in frames if isinstance(frame, Delta)]
 
@@ -102,12 +102,13 @@ async def test_publish__to_an_inbox_that_asked_nothing_of_it__is_refused(fabric:
     router, other = await fabric.connect("router"), await fabric.connect("other")
     inbox = ReplyInbox(router, "r")
     await inbox.start()
-    queue = inbox.open(REQUEST)
+    replies = inbox.open(REQUEST)
 
-    await other.publish(subjects.reply("r", REQUEST), encode(Delta("forged", 1)))
+    await other.publish(subjects.reply("r", REQUEST), encode_replies([Delta("forged", 1)]))
     await settle(other)
     await settle(router)
-    assert queue.empty()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(replies.get(), 0.2)
 
 
 async def test_subscribe__to_another_miners_tasks__gets_nothing(fabric: Fabric) -> None:
@@ -129,10 +130,27 @@ async def test_task__nobody_listens__is_said_at_once(fabric: Fabric) -> None:
     router = await fabric.connect("router")
     inbox = ReplyInbox(router, "r")
     await inbox.start()
-    queue = inbox.open(REQUEST)
+    replies = inbox.open(REQUEST)
 
     await router.publish(subjects.task(OTHER), b"", reply=subjects.reply("r", REQUEST))
-    assert await asyncio.wait_for(queue.get(), 5) is None
+    assert await asyncio.wait_for(replies.get(), 5) == []
+
+
+async def test_replies__nobody_reads_them__end_at_a_bound_after_what_had_come() -> None:
+    replies = Replies()
+    message = encode_replies([Delta("x" * 1_000_000, 1)])
+    for _ in range(5):
+        replies.put(message)
+
+    assert len(await replies.get()) == 5
+    assert await replies.get() == []
+
+
+async def test_replies__not_a_frame__ends_the_answer() -> None:
+    replies = Replies()
+    replies.put(b"\xc1")
+
+    assert await replies.get() == []
 
 
 async def test_server__restarted__both_sides_come_back_and_stream(fabric: Fabric) -> None:

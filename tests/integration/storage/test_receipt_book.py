@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy.exc import IntegrityError
 
 from tests.unit.protocol.test_codec import make_voucher
 from tests.unit.protocol.test_voucher_book import MINERS, SESSION, make_receipt
 from tristrata.protocol.ids import eip155
 from tristrata.protocol.units import Amount, Milliseconds
 from tristrata.storage.database import Database
-from tristrata.storage.receipt_book import BookEntry, ReceiptBook
+from tristrata.storage.receipt_book import BookEntry, EntryExists, ReceiptBook
 
 
 def make_entry(position: int, session: bytes = SESSION) -> BookEntry:
@@ -64,7 +63,7 @@ async def test_append__same_request_or_position__is_refused_and_its_neighbours_a
         return_exceptions=True,
     )
 
-    assert [isinstance(result, IntegrityError) for result in results] == [False, True, True, False]
+    assert [isinstance(result, EntryExists) for result in results] == [False, True, True, False]
     assert [entry.position for entry in await book.entries(SESSION)] == [0, 1, 2]
     await database.close()
 

@@ -2,7 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tristrata.fabric.frames import Accepted, Cancel, Delta, Failure, Finish, FrameInvalid, decode, decode_reply, encode
+from tristrata.fabric.frames import (
+    Accepted,
+    Cancel,
+    Delta,
+    Failure,
+    Finish,
+    FrameInvalid,
+    decode,
+    decode_replies,
+    encode,
+    encode_replies,
+)
 from tristrata.fabric.keys import format_public, new_seed, parse_public, public_bytes, public_text
 from tristrata.protocol.errors import InvalidValue
 
@@ -26,13 +37,13 @@ def test_parse_public__malformed__is_refused(text: str) -> None:
 
 @given(st.text(), st.integers(0, 10**9), st.binary())
 def test_frames__any_reply__round_trips(text: str, tokens: int, data: bytes) -> None:
-    for frame in (Accepted(), Delta(text, tokens), Finish(text, data, data), Failure(text, text)):
-        assert decode_reply(encode(frame)) == frame
+    frames = [Accepted(), Delta(text, tokens, data), Finish(text, data, data), Failure(text, text)]
+    assert decode_replies(encode_replies(frames)) == frames
 
 
 @given(st.binary(max_size=200))
 def test_decode__any_bytes__is_a_frame_or_a_named_error(data: bytes) -> None:
-    for attempt in (lambda: decode_reply(data), lambda: decode(data, Cancel)):
+    for attempt in (lambda: decode_replies(data), lambda: decode(data, Cancel)):
         try:
             attempt()
         except FrameInvalid as error:

@@ -152,11 +152,11 @@ def test_acknowledge__thirty_second_miner__has_no_room_in_the_voucher() -> None:
     book = make_book()
     newcomers = [Address(bytes([9, number]) * 10) for number in range(1, 33)]
     for number, miner in enumerate(newcomers[:31]):
-        assert book.can_pay(miner)
+        assert book.has_room
         book, _ = apply(book, Reserve(bytes([number]), Amount(1)))
         book, _ = apply(book, Acknowledge(make_receipt(bytes([number]), 1, miner)))
 
-    assert not book.can_pay(newcomers[31])
+    assert not book.has_room
     book, _ = apply(book, Reserve(b"last", Amount(1)))
     with pytest.raises(ReceiptRefused, match="32 payees"):
         apply(book, Acknowledge(make_receipt(b"last", 1, newcomers[31])))

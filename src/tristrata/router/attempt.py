@@ -1,0 +1,111 @@
+"""One request at one miner: what was reserved for it, and what has come back so far."""
+
+import asyncio
+from collections.abc import Sequence
+
+from tristrata.fabric.connection import ReplyInbox
+from tristrata.fabric.frames import REQUEST_REJECTED, Delta, Failure, Finish, Reply, Task
+from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.ids import RequestId, show
+from tristrata.protocol.units import Amount
+from tristrata.protocol.voucher_book import Release, apply
+from tristrata.router.matching import Match
+from tristrata.router.presence import Presence
+from tristrata.router.sessions import ServedSession
+from tristrata.storage.api_keys import ApiKey
+from tristrata.storage.awaiting import AwaitingReceipt
+from tristrata.storage.receipt_book import BookEntry
+
+FIRST_PIECE_SECONDS, NEXT_PIECE_SECONDS = 600, 60
+"""How long a miner that is there may take to its first piece, and from one to the next."""
+
+_CHECK_SECONDS = 1.0
+
+
+class MinerLost(TristrataError):
+    """The miner that was answering is gone, or broke off; nothing is owed for the answer."""
+
+
+class RequestUnanswerable(TristrataError):
+    """The model cannot answer this request, whichever miner runs it: a prompt longer than its context."""
+
+
+class Attempt:
+    """One request at one miner. ``held`` is the most that it may cost, of the session's budget and the key's.
+
+    `open` it before the task is sent, and `close` it in the end.
+    """
+
+    def __init__(self, session: ServedSession, found: Match, task: Task, key: ApiKey | None, held: Amount) -> None:
+        self.session = session
+        self.miner = found.miner
+        self.task = task
+        self.key = key
+        self.text: list[str] = []
+        self.finish: Finish | None = None
+        self.acknowledging: asyncio.Task[BookEntry | AwaitingReceipt] | None = None
+        self.is_open = False
+        self._run = found.run
+        self._held = held
+        self._failure: Failure | None = None
+
+    def open(self, inbox: ReplyInbox, presence: Presence) -> None:
+        """Listen, and watch over the miner."""
+        self.is_open = True
+        self._inbox = inbox
+        self._presence = presence
+        self._loop = asyncio.get_running_loop()
+        self._replies = inbox.open(self.task.request_id)
+        self._watch = self._loop.call_later(_CHECK_SECONDS, self._check)
+        presence.market.hold(self.miner)
+
+    def close(self) -> None:
+        """Release what was reserved, and hear no more."""
+        if self.is_open:
+            self.is_open = False
+            if self.task.request_id not in self.session.awaiting:  # what awaits its voucher stays reserved
+                self.session.book, _ = apply(self.session.book, Release(RequestId(self.task.request_id)))
+            if self.key is not None:
+                self.key.release(self._held)
+            self._watch.cancel()
+            self._inbox.close(self.task.request_id)
+            self._presence.market.release(self.miner)
+
+    async def advance(self) -> Sequence[Delta] | None:
+        """The pieces that are there, at least one; `None` at the end. Raises `MinerLost` or `RequestUnanswerable`."""
+        while self.finish is None:
+            if self._failure is not None:
+                raise self._failed(self._failure)
+            pieces = self._take(await self._replies.get())
+            if pieces:
+                self.text += [piece.text for piece in pieces]
+                return pieces
+        return None
+
+    def _take(self, frames: list[Reply]) -> list[Delta]:
+        if not frames:
+            raise MinerLost(f"miner {show(self.miner)} is gone; nothing is owed for this answer")
+        pieces = []
+        for frame in frames:
+            if isinstance(frame, Delta):
+                pieces.append(frame)
+            elif isinstance(frame, Finish):
+                self.finish = frame
+                break
+            elif isinstance(frame, Failure):
+                self._failure = frame
+                break
+        return pieces
+
+    def _check(self) -> None:
+        """Once a second: is the miner there, and does it still answer?"""
+        patience = NEXT_PIECE_SECONDS if self.text else FIRST_PIECE_SECONDS
+        if self._presence.is_there(self.miner, self._run) and self._loop.time() < self._replies.heard_at + patience:
+            self._watch = self._loop.call_later(_CHECK_SECONDS, self._check)
+        else:
+            self._replies.end()
+
+    def _failed(self, failure: Failure) -> TristrataError:
+        if failure.code == REQUEST_REJECTED:
+            return RequestUnanswerable(failure.message, remedy="shorten the messages, or ask another model")
+        return MinerLost(f"miner {show(self.miner)} gave up ({failure.code}: {failure.message}); nothing is owed")
