@@ -7,6 +7,9 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from coincurve import PrivateKey
@@ -14,19 +17,23 @@ from coincurve import PrivateKey
 from tristrata.bindings.hub import Hub
 from tristrata.bindings.welcome import Welcome
 from tristrata.chains.evm import Level
-from tristrata.client.api import RouterApi, SessionOpened, Sponsored
+from tristrata.client.api import RouterApi, SessionOpened, SignedIn, Sponsored
 from tristrata.client.orders import (
     grant_for,
     new_api_key,
+    sign_close,
     sign_grant,
     sign_order,
     sign_permit,
     sign_registration,
+    sign_top_up,
 )
 from tristrata.protocol.authorization import Asset
 from tristrata.protocol.errors import TristrataError
-from tristrata.protocol.ids import Address, Caip2, ModelId, SessionId, parse_address, parse_bytes32
+from tristrata.protocol.ids import Address, Caip2, ModelId, SessionId, parse_address, parse_bytes32, session_id
+from tristrata.protocol.orders import RequestClose, TopUp
 from tristrata.protocol.receipt import Assurance
+from tristrata.protocol.sign_in import Ecosystem, SignIn, SignInRefused, sign_message
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.terms import OpenSession, Registration, Role, Terms
 from tristrata.protocol.units import Amount, BasisPoints, PricePerMillion, Timestamp
@@ -95,18 +102,25 @@ class Account:
             remedy="see whether a relayer runs: tristrata status",
         )
 
-    async def open_session(self, hub: Hub, model: str, budget: Budget) -> NewSession:
-        """Sign an order, a permit and an API-key grant, and have the router carry them. Raises `ModelUnknown`."""
+    async def open_session(
+        self, hub: Hub, model: str, budget: Budget, *, session_key: Address | None = None
+    ) -> NewSession:
+        """Sign an order, a permit and an API-key grant, and have the router carry them. Raises `ModelUnknown`.
+
+        With a ``session_key`` the session is not managed: its holder signs the vouchers.
+        """
         router = await self._router.terms()
         if model not in router.models:
             known = ", ".join(router.models)
             raise ModelUnknown(f"model {model!r} is not served by this router; it serves {known}")
         nonce = secrets.randbits(64)
-        session, session_key = await self._router.session_key(hub.caip2, self.address, nonce)
+        session = session_id(hub.ref, self.address, nonce)
+        if session_key is None:
+            _, managed_key = await self._router.session_key(hub.caip2, self.address, nonce)
         terms = Terms(
-            session_key=session_key,
+            session_key=session_key or managed_key,
             router=parse_address(router.address),
-            managed=True,
+            managed=session_key is None,
             model_id=ModelId(parse_bytes32(router.models[model], "model id")),
             assurance=Assurance.NONE,
             replicas=1,
@@ -133,6 +147,35 @@ class Account:
         grant = grant_for(session, api_key, _deadline())
         await self._router.grant_api_key(hub.caip2, grant, sign_grant(self._key, hub.sessions_domain, grant))
         return NewSession(session, api_key, opened)
+
+    async def top_up(self, hub: Hub, session: SessionId, amount: Amount, *, router: RouterApi) -> dict[str, Any]:
+        """Sign a top-up from this account, and have ``router``, signed in or with a key of the session, carry it."""
+        order = TopUp(session, self.address, amount, secrets.token_bytes(32), _deadline())
+        signature = sign_top_up(self._key, await _asset(hub), hub.sessions_domain, order)
+        return await router.top_up(order, signature)
+
+    async def close_session(self, hub: Hub, session: SessionId) -> dict[str, Any]:
+        """Sign a request to close a session of this account's, and have the router carry it."""
+        order = RequestClose(session, self.address, _deadline())
+        return await self._router.close_session(order, sign_close(self._key, hub.sessions_domain, order))
+
+    async def sign_in(self) -> SignedIn:
+        """Sign in at the router: a token that lists and manages what is this account's."""
+        nonce = await self._router.sign_in_nonce()
+        now = datetime.now(UTC)
+        message = SignIn(
+            ecosystem=Ecosystem.ETHEREUM,
+            domain=nonce.domain,
+            account=self.address,
+            uri=f"http://{nonce.domain}",
+            chain_id=nonce.chain_ids[Ecosystem.ETHEREUM.lower()][0],
+            nonce=nonce.nonce,
+            issued_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            statement="Sign in to manage sessions and API keys.",
+        )
+        if nonce.domain != urlsplit(self._router.url).netloc:
+            raise SignInRefused(f"the router at {self._router.url} asks to sign in to {nonce.domain!r}")
+        return await self._router.sign_in(message, sign_message(self._key, message))
 
     async def _permit_nonce(self, hub: Hub) -> int:
         head = (await hub.chain.block(Level.SOFT)).number

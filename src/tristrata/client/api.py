@@ -1,6 +1,6 @@
 """A client of the router's HTTP API: account calls, and chat answers as they stream."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +12,8 @@ from tristrata.client.sse import events
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, SessionId, checksum, parse_address, parse_bytes32, show
+from tristrata.protocol.orders import RequestClose, TopUp
+from tristrata.protocol.sign_in import SignIn
 from tristrata.protocol.terms import ApiKeyGrant, OpenSession, Registration
 
 RECEIPT_EVENT = "tristrata.receipt"
@@ -62,6 +64,23 @@ class SessionOpened(msgspec.Struct, frozen=True):
     gas: int
 
 
+class SignInNonce(msgspec.Struct, frozen=True):
+    """What a sign-in message is to say: the router's nonce and domain, and a chain id of an ecosystem's."""
+
+    nonce: str
+    expires_at: int
+    domain: str
+    chain_ids: dict[str, list[str]]
+
+
+class SignedIn(msgspec.Struct, frozen=True):
+    """A token that stands for ``account`` at the router until ``expires_at`` (Unix seconds)."""
+
+    token: str
+    account: str
+    expires_at: int
+
+
 class TextDelta(msgspec.Struct, frozen=True):
     """A piece of the answer."""
 
@@ -92,6 +111,11 @@ class RouterApi:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._http: aiohttp.ClientSession | None = None
+
+    @property
+    def url(self) -> str:
+        """The router's address."""
+        return self._url
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers)
@@ -158,6 +182,81 @@ class RouterApi:
         """A session's money: deposit, charged, cumulative, exposure, available."""
         return await self._call("GET", f"/v1/sessions/{session.hex()}")
 
+    async def sessions(self, *, limit: int = 100, after: str | None = None) -> dict[str, Any]:
+        """The caller's sessions, the newest first: ``data``, and whether there are more after its last."""
+        return await self._call("GET", "/v1/sessions", query={"limit": limit, "after": after})
+
+    async def top_up(self, order: TopUp, signature: bytes) -> dict[str, Any]:
+        """Have the router carry a payer's top-up; gives the session after it."""
+        body = {
+            "payer": checksum(order.payer),
+            "amount": str(order.amount),
+            "salt": show(order.salt),
+            "deadline": order.deadline,
+            "signature": show(signature),
+        }
+        return await self._call("POST", f"/v1/sessions/{order.session.hex()}/top-up", body)
+
+    async def close_session(self, order: RequestClose, signature: bytes) -> dict[str, Any]:
+        """Have the router carry a party's request to close; gives the session after it."""
+        body = {"sender": checksum(order.sender), "deadline": order.deadline, "signature": show(signature)}
+        return await self._call("POST", f"/v1/sessions/{order.session.hex()}/close", body)
+
+    async def refund(self, session: SessionId) -> dict[str, Any]:
+        """Have the router close a session whose time has come, so that the rest goes back to its owner."""
+        return await self._call("POST", f"/v1/sessions/{session.hex()}/refund")
+
+    async def awaiting(self, session: SessionId, *, limit: int = 1_000) -> list[dict[str, Any]]:
+        """The receipts of a session with an own key that await its owner's vouchers, in the order they ended."""
+        answer = await self._call("GET", f"/v1/sessions/{session.hex()}/awaiting", query={"limit": limit})
+        found: list[dict[str, Any]] = answer["data"]
+        return found
+
+    async def send_vouchers(self, session: SessionId, signatures: Iterable[tuple[bytes, bytes]]) -> dict[str, Any]:
+        """Send the owner's signatures by request id, each over the voucher that acknowledges it next.
+
+        Raises `RouterRefused` (409) when they do not continue the session as the router has it.
+        """
+        vouchers = [{"request_id": show(request), "signature": show(signature)} for request, signature in signatures]
+        return await self._call("POST", f"/v1/sessions/{session.hex()}/vouchers", {"vouchers": vouchers})
+
+    async def sign_in_nonce(self) -> SignInNonce:
+        """A nonce to sign in with, once, and what the message is to say besides."""
+        return msgspec.convert(await self._call("POST", "/v1/signin/nonce"), SignInNonce)
+
+    async def sign_in(self, message: SignIn, signature: bytes) -> SignedIn:
+        """Exchange a signed message for a token, which stands for its account for an hour."""
+        body = {"message": message.text, "signature": show(signature)}
+        return msgspec.convert(await self._call("POST", "/v1/signin", body), SignedIn)
+
+    async def api_keys(self, *, limit: int = 100, after: str | None = None) -> dict[str, Any]:
+        """The owner's API keys, the newest first; never their secrets."""
+        return await self._call("GET", "/v1/api-keys", query={"limit": limit, "after": after})
+
+    async def create_api_key(self, **fields: Any) -> dict[str, Any]:
+        """A new key, with its ``secret`` this once: ``name``, ``scopes``, ``budget``, ``expires_at``, ``sessions``."""
+        return await self._call("POST", "/v1/api-keys", fields)
+
+    async def change_api_key(self, key_id: str, **fields: Any) -> dict[str, Any]:
+        """Change a key's ``name``, ``budget`` or ``expires_at``."""
+        return await self._call("POST", f"/v1/api-keys/{key_id}", fields)
+
+    async def rotate_api_key(self, key_id: str, grace_seconds: int = 3_600) -> dict[str, Any]:
+        """A key's next ``secret``; the one before stays valid for ``grace_seconds``."""
+        return await self._call("POST", f"/v1/api-keys/{key_id}/rotate", {"grace_seconds": grace_seconds})
+
+    async def revoke_api_key(self, key_id: str) -> dict[str, Any]:
+        """End a key at once."""
+        return await self._call("DELETE", f"/v1/api-keys/{key_id}")
+
+    async def usage(self, **query: Any) -> dict[str, Any]:
+        """What was used by day, session and key: ``start``, ``end`` (days), ``limit``, ``page``."""
+        return await self._call("GET", "/v1/usage", query=query)
+
+    async def receipts(self, **query: Any) -> dict[str, Any]:
+        """The caller's receipts, the newest first: ``session``, ``limit``, ``after``."""
+        return await self._call("GET", "/v1/receipts", query=query)
+
     async def receipt(self, request_id: str) -> dict[str, Any]:
         """A receipt with its voucher and how far it has come (``stage``)."""
         return await self._call("GET", f"/v1/receipts/{request_id.removeprefix('0x')}")
@@ -202,9 +301,12 @@ class RouterApi:
             raise RuntimeError("RouterApi is used outside 'async with'")
         return self._http
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        asked = {name: str(value) for name, value in (query or {}).items() if value is not None}
         try:
-            async with self._session.request(method, self._url + path, json=body) as response:
+            async with self._session.request(method, self._url + path, json=body, params=asked) as response:
                 if response.status >= 400:
                     await _refuse(response)
                 answer: dict[str, Any] = msgspec.json.decode(await response.read())

@@ -1,4 +1,4 @@
-"""What an owner signs: registrations, session orders with their permits, API-key grants. Pure."""
+"""What an owner signs: registrations, session orders with their permits, top-ups, closes, API-key grants. Pure."""
 
 import hashlib
 import secrets
@@ -6,8 +6,9 @@ import secrets
 import msgspec
 from coincurve import PrivateKey
 
-from tristrata.protocol.authorization import Asset, Permit
+from tristrata.protocol.authorization import Asset, Authorization, Permit
 from tristrata.protocol.ids import Address, SessionId
+from tristrata.protocol.orders import RequestClose, TopUp
 from tristrata.protocol.signing import Domain, digest, sign
 from tristrata.protocol.terms import ApiKeyGrant, OpenSession, Registration
 from tristrata.protocol.units import Timestamp
@@ -38,6 +39,18 @@ def sign_permit(
     """An allowance of ``value`` base units of ``asset`` from ``owner`` to ``spender``; ``nonce`` is the asset's."""
     permit = Permit(owner, spender, value, nonce, deadline)
     return SignedPermit(deadline, sign(key, digest(asset.separator, permit.struct_hash)))
+
+
+def sign_top_up(key: PrivateKey, asset: Asset, sessions: Domain, order: TopUp) -> bytes:
+    """The payer's EIP-3009 authorization of a top-up; its nonce is the order's digest, which binds it to the order."""
+    nonce = digest(sessions.separator, order.struct_hash)
+    transfer = Authorization(order.payer, sessions.contract, order.amount, Timestamp(0), order.deadline, nonce)
+    return sign(key, digest(asset.separator, transfer.receive_hash))
+
+
+def sign_close(key: PrivateKey, sessions: Domain, order: RequestClose) -> bytes:
+    """A party's signature under its request to close a session."""
+    return sign(key, digest(sessions.separator, order.struct_hash))
 
 
 def sign_grant(key: PrivateKey, sessions: Domain, grant: ApiKeyGrant) -> bytes:

@@ -3,7 +3,10 @@
 Nothing is believed on the way: a path is only worth what `tristrata.protocol.proof.verify` makes of it.
 """
 
+import asyncio
 from collections.abc import Mapping
+
+import msgspec
 
 from tristrata.bindings.history import ChildAttested, HubHistory, SealedContents
 from tristrata.bindings.history import SealedEpoch as SealedRecord
@@ -12,13 +15,30 @@ from tristrata.bindings.security import Security
 from tristrata.chains.evm import Level
 from tristrata.config.network import Network
 from tristrata.protocol.epoch import Lane, child_leaf, parse_content
-from tristrata.protocol.ids import Address, Caip2, SessionId
+from tristrata.protocol.ids import Address, Caip2, ChainRef, SessionId
 from tristrata.protocol.indexed_tree import IndexedTree
 from tristrata.protocol.proof import EpochParts, ParentHop, ReceiptPath, ReceiptProof, SealedEpoch, make_path
 from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.signing import digest, recover
 from tristrata.protocol.standard_tree import StandardTree, receipt_leaf
 from tristrata.storage.content_store import ContentStore
+
+_BLOCKS_AT_ONCE = 5_000
+
+
+class Climb(msgspec.Struct, frozen=True):
+    """How far a receipt has come: the epoch of its hub that sealed it, and by which lane Ethereum has that on record.
+
+    ``ledger_epoch`` is the epoch on Ethereum's ledger: the hub's own, or its parent's where the hub settles on another.
+    """
+
+    epoch: int | None = None
+    ledger_epoch: int | None = None
+    lane: Lane = Lane.NONE
+
+
+_NOT_SEALED = Climb()
+_LEDGER_LANES = {"Attested": Lane.ATTESTED, "Finalized": Lane.FINAL}
 
 
 class PathFinder:
@@ -30,6 +50,43 @@ class PathFinder:
         self._store = store
         self._histories = {hub.name: HubHistory(hub) for hub in hubs.values()}
         self._contents = {name: SealedContents(history, store) for name, history in self._histories.items()}
+        self._ledger: dict[tuple[ChainRef, int], tuple[bytes, Lane]] = {}
+        self._ledger_block = security.first_block
+        self._ledger_lock = asyncio.Lock()
+
+    async def catch_up(self) -> None:
+        """Take in what the hubs and Ethereum's ledger say now; `climb` answers from it."""
+        await asyncio.gather(*(history.catch_up(Level.SOFT) for history in self._histories.values()))
+        async with self._ledger_lock:
+            head = (await self._security.chain.block(Level.SOFT)).number
+            while self._ledger_block <= head:
+                last = min(head, self._ledger_block + _BLOCKS_AT_ONCE - 1)
+                for event in await self._security.events(self._ledger_block, last):
+                    if lane := _LEDGER_LANES.get(event.name):
+                        values = event.values
+                        self._ledger[ChainRef(values["chain"]), values["epoch"]] = (values["root"], lane)
+                self._ledger_block = last + 1
+
+    async def climb(self, hub: Hub, session: SessionId, position: int) -> Climb:
+        """How far the receipt at ``position`` of the session had come at the last `catch_up`; asks no chain.
+
+        Raises `ContentMissing` when the store does not hold an epoch that may list it.
+        """
+        record = await self._contents[hub.name].epoch_with(session, position)
+        if record is None:
+            return _NOT_SEALED
+        parent = self._histories.get(self._network.chains[hub.name].parent or "")
+        if parent is None:
+            return self._on_ledger(record.epoch, hub.ref, record.epoch, record.root)
+        hop = _parent_hop(hub, record, parent)
+        if hop is None:
+            return Climb(record.epoch)
+        found = self._on_ledger(record.epoch, parent.hub.ref, hop.sealed.epoch, hop.sealed.root)
+        return msgspec.structs.replace(found, lane=min(found.lane, hop.lane))  # as strong as its weakest
+
+    def _on_ledger(self, epoch: int, chain: ChainRef, ledger_epoch: int, root: bytes) -> Climb:
+        on_record, lane = self._ledger.get((chain, ledger_epoch), (b"", Lane.NONE))
+        return Climb(epoch, ledger_epoch, lane) if on_record == root else Climb(epoch)
 
     async def prove(self, hub: Hub, receipt: Receipt, signature: bytes, position: int) -> ReceiptProof:
         """The receipt with its path as far as it has come; without one while no epoch has sealed it.

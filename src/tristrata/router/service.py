@@ -17,7 +17,6 @@ from tristrata.config.network import Network
 from tristrata.custody.keystore import load_key, load_secret, read_password
 from tristrata.fabric.connection import ReplyInbox, connect
 from tristrata.inference.weights import PINNED
-from tristrata.protocol.proof import ReceiptProof
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, BasisPoints
 from tristrata.router.accounts import AccountDesk, RouterRules, account_routes
@@ -28,7 +27,7 @@ from tristrata.router.hubs import HubFollower
 from tristrata.router.openai_api import OpenAiApi, ServedModel
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
-from tristrata.router.receipts_api import ReceiptsApi
+from tristrata.router.receipts_api import ReceiptsApi, ReceiptStages
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import ServedSessions
 from tristrata.storage.api_keys import ApiKeys
@@ -36,7 +35,7 @@ from tristrata.storage.awaiting import AwaitingReceipts
 from tristrata.storage.content_store import ContentStore
 from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
-from tristrata.storage.receipt_book import BookEntry, ReceiptBook
+from tristrata.storage.receipt_book import ReceiptBook
 
 ROUTER, SESSION_MASTER, ROUTER_NATS = "router", "router-sessions", "router-nats"
 """Keystores: the account that pays gas and earns, the master of managed session keys, the NATS seed."""
@@ -92,11 +91,8 @@ async def run(settings: ActorSettings) -> None:
         hubs = {caip2: follower.hub for caip2, follower in followers.items()}
         security = Security(network, settings.manifest, chains)
         finder = PathFinder(network, hubs, security, ContentStore(home.content))
-
-        async def prove(entry: BookEntry) -> ReceiptProof:
-            return await finder.prove(hubs[entry.chain], entry.receipt, entry.signature, entry.position)
-
-        receipts = ReceiptsApi(callers, book, prove)
+        stages = ReceiptStages(finder, hubs)
+        receipts = ReceiptsApi(callers, book, stages)
 
         def health() -> dict[str, Any]:
             return {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.market)}
@@ -105,6 +101,7 @@ async def run(settings: ActorSettings) -> None:
         async with asyncio.TaskGroup() as group:
             for follower in followers.values():
                 group.create_task(follower.run())
+            group.create_task(stages.run())
             app = create_app([*chat.routes, *account_routes(accounts), *receipts.routes], health)
             group.create_task(serve(app, address_parts.hostname or "127.0.0.1", address_parts.port or 80))
 

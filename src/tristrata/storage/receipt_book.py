@@ -97,6 +97,14 @@ class ReceiptBook:
         """A session's entries from position ``first`` on, in order."""
         return await self._select((_ENTRIES.c.session == session) & (_ENTRIES.c.position >= first))
 
+    async def newest(self, session: SessionId, limit: int, before: int | None = None) -> list[BookEntry]:
+        """A session's last entries, the newest first, from the one before position ``before`` on."""
+        mine = _ENTRIES.c.session == session
+        condition = mine if before is None else mine & (_ENTRIES.c.position < before)
+        query = select(_ENTRIES).where(condition).order_by(_ENTRIES.c.position.desc()).limit(limit)
+        async with self._database.read() as connection:
+            return [_to_entry(row) for row in (await connection.execute(query)).mappings()]
+
     async def latest(self) -> list[BookEntry]:
         """The last entry of every session."""
         newest = (
