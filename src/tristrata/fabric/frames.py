@@ -20,11 +20,11 @@ class FrameInvalid(TristrataError):
     """A message on the fabric that is not a frame of the expected kind."""
 
 
-class Frame(msgspec.Struct, frozen=True, tag=True, array_like=True):
+class Frame(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     """The root of all frames."""
 
 
-class Task(Frame, frozen=True, tag=True, array_like=True):
+class Task(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """Answer this. Prices are base units per 1,000,000 tokens, ``deadline`` Unix milliseconds.
 
     The salts make the receipt's hashes; ``body`` is the chat request as JSON; ``assurance`` is the session's.
@@ -44,11 +44,11 @@ class Task(Frame, frozen=True, tag=True, array_like=True):
     output_salt: bytes
 
 
-class Accepted(Frame, frozen=True, tag=True, array_like=True):
+class Accepted(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """The miner has begun."""
 
 
-class Delta(Frame, frozen=True, tag=True, array_like=True):
+class Delta(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """A piece of the answer, and how many tokens it took. ``detail`` is JSON of what else it has, mostly nothing."""
 
     text: str
@@ -56,7 +56,7 @@ class Delta(Frame, frozen=True, tag=True, array_like=True):
     detail: bytes = b""
 
 
-class Finish(Frame, frozen=True, tag=True, array_like=True):
+class Finish(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """The end of an answer: why, and the signed receipt."""
 
     finish_reason: str
@@ -64,27 +64,27 @@ class Finish(Frame, frozen=True, tag=True, array_like=True):
     signature: bytes
 
 
-class Failure(Frame, frozen=True, tag=True, array_like=True):
+class Failure(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """No answer, or no more of it; nothing is owed."""
 
     code: str
     message: str
 
 
-class Cancel(Frame, frozen=True, tag=True, array_like=True):
+class Cancel(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """Nobody waits for this answer any more."""
 
     request_id: bytes
 
 
-class VoucherNotice(Frame, frozen=True, tag=True, array_like=True):
+class VoucherNotice(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """A voucher that pays the miner, with its splits and signature, as `tristrata.protocol.codec` writes them."""
 
     chain: str
     voucher: bytes
 
 
-class Offer(msgspec.Struct, frozen=True, array_like=True):
+class Offer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A model that a miner serves on a hub, at prices in base units per 1,000,000 tokens.
 
     ``features`` are those of `FEATURES` that its runtime has.
@@ -97,7 +97,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
     features: tuple[str, ...] = ()
 
 
-class Status(Frame, frozen=True, tag=True, array_like=True):
+class Status(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """How a miner is. ``speed`` is measured output tokens a second, 0 before its first answer.
 
     ``run`` is random at each start of the miner's process: another one means that what it was doing is lost.

@@ -4,6 +4,7 @@ Bytes are ``0x`` hexadecimal and amounts decimal text, so that no reader rounds 
 other. Decoding checks lengths and ranges once, here, and raises `InvalidValue` that names the field.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -151,6 +152,18 @@ def order_from_json(value: Any) -> OpenSession:
 def encode(document: dict[str, Any]) -> bytes:
     """A JSON document in its one canonical form: keys sorted, no spaces."""
     return msgspec.json.encode(document, order="sorted")
+
+
+@lru_cache(maxsize=4_096)
+def receipt_document(receipt: Receipt) -> bytes:
+    """A receipt's JSON document; remembered, for an answer's is written down and sent."""
+    return encode(receipt_to_json(receipt))
+
+
+@lru_cache(maxsize=4_096)
+def voucher_document(signed: SignedVoucher) -> bytes:
+    """A voucher's JSON document; remembered, for an answer's is written down and sent."""
+    return encode(voucher_to_json(signed))
 
 
 def decode(data: bytes) -> Any:

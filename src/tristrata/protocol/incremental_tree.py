@@ -27,7 +27,7 @@ ZEROS = _zero_subtrees()
 """``ZEROS[h]`` is the root of an empty subtree of height ``h``."""
 
 
-class IncrementalTree(msgspec.Struct, frozen=True):
+class IncrementalTree(msgspec.Struct, frozen=True, gc=False):
     """The tree after ``count`` leaves. ``branch[h]`` is the last complete left subtree of height ``h``."""
 
     count: int = 0

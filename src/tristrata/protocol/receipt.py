@@ -28,7 +28,7 @@ class Assurance(IntEnum):
     TEE = 3
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """One answer: who gave it, to which request of which session, what it cost.
 
     ``prompt_hash`` and ``output_hash`` are salted (`salted_hash`), so a receipt leaks nothing; the salts stay with

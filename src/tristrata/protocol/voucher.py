@@ -17,7 +17,7 @@ _TYPE_HASH = keccak(VOUCHER_TYPE.encode())
 _DYNAMIC_ARRAY_OFFSET = word(32)
 
 
-class Split(msgspec.Struct, frozen=True, order=True):
+class Split(msgspec.Struct, frozen=True, order=True, gc=False):
     """What one payee has earned from the session so far."""
 
     payee: Address
@@ -29,7 +29,7 @@ class Split(msgspec.Struct, frozen=True, order=True):
         return int.from_bytes(self.payee, "big") << AMOUNT_BITS | self.amount
 
 
-class Voucher(msgspec.Struct, frozen=True):
+class Voucher(msgspec.Struct, frozen=True, gc=False):
     """The session's state after ``count`` receipts.
 
     ``cumulative`` is all that was ever owed, in base units; ``head`` the root of the session's receipt tree;
@@ -50,7 +50,7 @@ class Voucher(msgspec.Struct, frozen=True):
         )
 
 
-class SignedVoucher(msgspec.Struct, frozen=True):
+class SignedVoucher(msgspec.Struct, frozen=True, gc=False):
     """A voucher with the splits that it commits to: everything needed to charge it."""
 
     voucher: Voucher

@@ -37,7 +37,7 @@ class ReceiptRefused(TristrataError):
     """A receipt that the session must not pay for."""
 
 
-class VoucherBook(msgspec.Struct, frozen=True):
+class VoucherBook(msgspec.Struct, frozen=True, gc=False):
     """One session, off chain.
 
     ``reserved`` holds what requests in flight may cost at most; ``earned`` what each payee has earned in all;
@@ -76,20 +76,20 @@ class VoucherBook(msgspec.Struct, frozen=True):
         return Amount(max(0, min(budget, self.terms.exposure_cap - self.exposure)))
 
 
-class Reserve(msgspec.Struct, frozen=True):
+class Reserve(msgspec.Struct, frozen=True, gc=False):
     """A request arrives that may cost ``amount`` at most."""
 
     request_id: RequestId
     amount: Amount
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True, gc=False):
     """A request ended without a receipt: nothing is owed."""
 
     request_id: RequestId
 
 
-class Acknowledge(msgspec.Struct, frozen=True):
+class Acknowledge(msgspec.Struct, frozen=True, gc=False):
     """A miner's receipt for a reserved request. Its signature has been checked."""
 
     receipt: Receipt
@@ -117,7 +117,7 @@ class EndingSeen(msgspec.Struct, frozen=True):
     """The hub shows a close request, or the session has expired: serve no more."""
 
 
-class VoucherDue(msgspec.Struct, frozen=True):
+class VoucherDue(msgspec.Struct, frozen=True, gc=False):
     """A voucher for the session key to sign. ``position`` is the acknowledged receipt's, from 0."""
 
     position: int

@@ -98,7 +98,7 @@ def signed_receipt(entry: BookEntry | AwaitingReceipt) -> dict[str, Any]:
     """
     signed = {
         "chain": entry.chain,
-        "receipt": codec.receipt_to_json(entry.receipt),
+        "receipt": msgspec.Raw(codec.receipt_document(entry.receipt)),
         "signature": show(entry.signature),
     }
     if isinstance(entry, AwaitingReceipt):

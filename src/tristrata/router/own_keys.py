@@ -109,7 +109,7 @@ class OwnKeyDesk:
 
 async def publish_voucher(connection: Client, session: ServedSession, signed: SignedVoucher) -> None:
     """Tell every miner that a voucher pays; each keeps the newest."""
-    notice = encode(VoucherNotice(session.hub.chain, codec.encode(codec.voucher_to_json(signed))))
+    notice = encode(VoucherNotice(session.hub.chain, codec.voucher_document(signed)))
     for split in signed.splits:
         if split.payee != session.book.terms.router:
             await connection.publish(subjects.voucher(split.payee), notice)

@@ -7,6 +7,7 @@ many answers.
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, exists, func, insert, select
@@ -41,14 +42,14 @@ _ENTRIES = Table(
 
 
 _NAMES = [column.name for column in _ENTRIES.columns]
-_INSERT = f"INSERT INTO receipt_book ({', '.join(_NAMES)}) VALUES ({', '.join(':' + name for name in _NAMES)})"  # noqa: S608
+_MOST_ROWS = 256
 
 
 class EntryExists(TristrataError):
     """The request, or the position in the session, is in the book already; nothing was written."""
 
 
-class BookEntry(msgspec.Struct, frozen=True):
+class BookEntry(msgspec.Struct, frozen=True, gc=False):
     """One acknowledged answer: the miner's signed receipt, its place in the session, the voucher that pays for it.
 
     ``key_id`` is the API key that asked; empty where none did.
@@ -157,8 +158,17 @@ class ReceiptBook:
 
 
 def _write_entries(connection: sqlite3.Connection, entries: Sequence[BookEntry]) -> None:
-    connection.executemany(_INSERT, [_to_row(entry) for entry in entries])
+    # One statement for many rows: SQLite's every step gives up Python's lock, and waits for the event loop to get it back.
+    for first in range(0, len(entries), _MOST_ROWS):
+        rows = [_to_row(entry) for entry in entries[first : first + _MOST_ROWS]]
+        connection.execute(_insert_rows(len(rows)), [row[name] for row in rows for name in _NAMES])
     write_usage(connection, entries)
+
+
+@lru_cache
+def _insert_rows(count: int) -> str:
+    row = f"({', '.join('?' * len(_NAMES))})"
+    return f"INSERT INTO receipt_book ({', '.join(_NAMES)}) VALUES {', '.join([row] * count)}"  # noqa: S608
 
 
 def book_has(request_id: "ColumnElement[bytes]") -> "ColumnElement[bool]":
@@ -181,9 +191,9 @@ def _to_row(entry: BookEntry) -> dict[str, object]:
         "chain": entry.chain,
         "session": entry.receipt.session,
         "position": entry.position,
-        "receipt": codec.encode(codec.receipt_to_json(entry.receipt)),
+        "receipt": codec.receipt_document(entry.receipt),
         "signature": entry.signature,
-        "voucher": codec.encode(codec.voucher_to_json(entry.voucher)),
+        "voucher": codec.voucher_document(entry.voucher),
         "prompt_salt": entry.prompt_salt,
         "output_salt": entry.output_salt,
         "appended_at": entry.appended_at,

@@ -30,10 +30,9 @@ _USAGE = Table(
 )
 Index("usage_by_key", _USAGE.c.key_id)
 # The same words on SQLite and PostgreSQL, which SQLAlchemy's own upserts are not.
-_ADD = (
-    "INSERT INTO usage (session, key_id, day, requests, prompt_tokens, output_tokens, cost) "
-    "VALUES (:session, :key_id, :day, :requests, :prompt_tokens, :output_tokens, :cost) "
-    "ON CONFLICT (session, key_id, day) DO UPDATE SET requests = usage.requests + excluded.requests, "
+_INTO = "INSERT INTO usage (session, key_id, day, requests, prompt_tokens, output_tokens, cost) VALUES "
+_ON_CONFLICT = (
+    " ON CONFLICT (session, key_id, day) DO UPDATE SET requests = usage.requests + excluded.requests, "
     "prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens, "
     "output_tokens = usage.output_tokens + excluded.output_tokens, cost = usage.cost + excluded.cost"
 )
@@ -65,12 +64,17 @@ def tally(entries: "Iterable[BookEntry]") -> list[Usage]:
 
 async def count_usage(connection: AsyncConnection, entries: "Iterable[BookEntry]") -> None:
     """Count entries in the transaction that appends them."""
-    await connection.execute(text(_ADD), [msgspec.structs.asdict(usage) for usage in tally(entries)])
+    row = "(:session, :key_id, :day, :requests, :prompt_tokens, :output_tokens, :cost)"
+    await connection.execute(
+        text(_INTO + row + _ON_CONFLICT), [msgspec.structs.asdict(usage) for usage in tally(entries)]
+    )
 
 
 def write_usage(connection: sqlite3.Connection, entries: "Iterable[BookEntry]") -> None:
-    """The same over a plain connection."""
-    connection.executemany(_ADD, [msgspec.structs.asdict(usage) for usage in tally(entries)])
+    """The same over a plain connection, in one statement."""
+    rows = [msgspec.structs.astuple(usage) for usage in tally(entries)]
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(rows))
+    connection.execute(_INTO + places + _ON_CONFLICT, [value for row in rows for value in row])
 
 
 async def spent_by_key(connection: AsyncConnection) -> dict[str, Amount]:
