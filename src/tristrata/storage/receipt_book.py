@@ -158,7 +158,7 @@ class ReceiptBook:
 
 
 def _write_entries(connection: sqlite3.Connection, entries: Sequence[BookEntry]) -> None:
-    # One statement for many rows: SQLite's every step gives up Python's lock, and waits for the event loop to get it back.
+    # One statement for many rows: each step of SQLite's gives up Python's lock, and waits to get it back.
     for first in range(0, len(entries), _MOST_ROWS):
         rows = [_to_row(entry) for entry in entries[first : first + _MOST_ROWS]]
         connection.execute(_insert_rows(len(rows)), [row[name] for row in rows for name in _NAMES])
