@@ -5,15 +5,16 @@ from typing import TypeVar
 
 import msgspec
 
+from tristrata.protocol.answers import JSON, LOGPROBS, TOOLS, TaskKind
 from tristrata.protocol.errors import TristrataError
 
 MAX_FRAME_BYTES = 4 * 1_048_576
-FEATURES = frozenset({"tools", "json", "logprobs"})
-"""What a runtime may be able to do beyond plain text: call tools, keep to a JSON schema, tell log probabilities."""
+FEATURES = frozenset({TOOLS, JSON, LOGPROBS})
+"""What a runtime may be able to do beyond plain text."""
 
 MAX_OFFERS, MAX_SLOTS = 256, 1_024
-REQUEST_REJECTED = "rejected"
-"""The code of a `Failure` that every miner would give: the model cannot answer this request."""
+REQUEST_REJECTED, CONTEXT_EXCEEDED = "rejected", "context"
+"""The codes of a `Failure` that every miner would give: the model cannot answer this, or its context is too short."""
 
 
 class FrameInvalid(TristrataError):
@@ -27,7 +28,7 @@ class Frame(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
 class Task(Frame, frozen=True, tag=True, array_like=True, gc=False):
     """Answer this. Prices are base units per 1,000,000 tokens, ``deadline`` Unix milliseconds.
 
-    The salts make the receipt's hashes; ``body`` is the chat request as JSON; ``assurance`` is the session's.
+    The salts make the receipt's hashes; ``body`` is the checked request as JSON; ``assurance`` is the session's.
     """
 
     request_id: bytes
@@ -42,6 +43,7 @@ class Task(Frame, frozen=True, tag=True, array_like=True, gc=False):
     deadline: int
     prompt_salt: bytes
     output_salt: bytes
+    kind: TaskKind = TaskKind.CHAT
 
 
 class Accepted(Frame, frozen=True, tag=True, array_like=True, gc=False):
@@ -49,7 +51,7 @@ class Accepted(Frame, frozen=True, tag=True, array_like=True, gc=False):
 
 
 class Delta(Frame, frozen=True, tag=True, array_like=True, gc=False):
-    """A piece of the answer, and how many tokens it took. ``detail`` is JSON of what else it has, mostly nothing."""
+    """A piece of the answer, and how many tokens it took. ``detail`` is a `Detail` as JSON, mostly empty."""
 
     text: str
     tokens: int

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from tristrata.inference.runtime import (
     BackendUnavailable,
-    ChatRequest,
+    ContextExceeded,
     Done,
     Piece,
+    Request,
     RequestRejected,
     TextPiece,
     UnsupportedCpu,
 )
+from tristrata.protocol.answers import Detail, TaskKind
 
+_SEEN_BY_TEMPLATES: tuple[str, ...] = ("messages", "tools", "tool_choice")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -62,17 +66,20 @@ class EmbeddedRuntime:
         self._server = None
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def render(self, request: ChatRequest) -> str:
-        """The prompt after the model's chat template."""
-        return str((await self._ask_server("/apply-template", {"messages": request["messages"]}))["prompt"])
+    async def render(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> str:
+        """The prompt after the model's chat template; of a completion, the prompt itself."""
+        if kind is TaskKind.COMPLETION:
+            return str(request["prompt"])
+        asked = {name: request[name] for name in _SEEN_BY_TEMPLATES if name in request}
+        return str((await self._ask_server("/apply-template", asked))["prompt"])
 
     async def count_tokens(self, text: str) -> int:
         """How many tokens ``text`` is, special tokens such as ``<|im_start|>`` counted as one."""
         return len((await self._ask_server("/tokenize", {"content": text, "parse_special": True}))["tokens"])
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+    async def stream(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> AsyncGenerator[Piece, None]:
         """The answer, piece by piece. llama.cpp answers even to no messages at all, so those are refused here."""
-        if not request.get("messages"):
+        if kind is TaskKind.CHAT and not request.get("messages"):
             raise RequestRejected("messages is empty; a chat needs at least one message")
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -83,20 +90,28 @@ class EmbeddedRuntime:
             return stopped
 
         body = {**request, "stream": True, "stream_options": {"include_usage": True}}
-        running = loop.run_in_executor(self._pool, self._server.handle_chat_completions, body, take)
+        is_chat = kind is TaskKind.CHAT
+        handle = self._server.handle_chat_completions if is_chat else self._server.handle_completions
+        running = loop.run_in_executor(self._pool, handle, body, take)
         running.add_done_callback(lambda _: chunks.put_nowait(None))
-        finish_reason = "stop"
+        finish_reason, usage = "stop", None
         try:
             while (chunk := await chunks.get()) is not None:
                 if "error" in chunk:
                     raise _refusal(chunk["error"])
                 for choice in chunk.get("choices", ()):
                     finish_reason = choice.get("finish_reason") or finish_reason
-                    if text := choice["delta"].get("content"):
-                        yield TextPiece(text, 1)
-                if usage := chunk.get("usage"):
-                    yield Done(finish_reason, usage["prompt_tokens"], usage["completion_tokens"])
-            await running
+                    text = choice["delta"].get("content") if is_chat else choice.get("text")
+                    detail = _detail(choice)
+                    if text or detail:
+                        yield TextPiece(text or "", 1, detail)
+                usage = chunk.get("usage") or usage
+            try:
+                await running
+            except Exception as error:  # llama.cpp raises ValueError and RuntimeError for what it cannot do
+                raise RequestRejected(f"the model refuses the request: {error}") from error
+            if usage:
+                yield Done(finish_reason, usage["prompt_tokens"], usage["completion_tokens"])
         finally:
             stopped = True
 
@@ -124,8 +139,16 @@ class EmbeddedRuntime:
             raise BackendUnavailable(f"the model {self._weights} cannot be loaded: {error}") from error
 
 
+def _detail(choice: dict[str, Any]) -> Detail | None:
+    tool_calls = choice.get("delta", {}).get("tool_calls") or ()
+    logprobs = (choice.get("logprobs") or {}).get("content") or ()
+    return msgspec.convert({"tool_calls": tool_calls, "logprobs": logprobs}, Detail) if tool_calls or logprobs else None
+
+
 def _refusal(error: Any) -> RequestRejected | BackendUnavailable:
     message = error.get("message", str(error)) if isinstance(error, dict) else str(error)
+    if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
+        return ContextExceeded(f"the model refuses the request: {message}")
     if isinstance(error, dict) and error.get("code") == 400:
         return RequestRejected(f"the model refuses the request: {message}")
     return BackendUnavailable(f"the model broke off: {message}")

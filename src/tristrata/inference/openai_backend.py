@@ -1,18 +1,29 @@
-"""The runtime over a backend that runs elsewhere: any server that speaks OpenAI's chat completions over HTTP.
+"""The runtime over a backend that runs elsewhere: any server that speaks OpenAI's completions over HTTP.
 
-Protocol: https://platform.openai.com/docs/api-reference/chat. Such a server reveals neither its chat template nor its
-tokenizer, so the prompt that is hashed is the messages themselves, and a count it does not send is a lower bound.
+Protocol: https://platform.openai.com/docs/api-reference/chat and …/completions. Such a server reveals
+neither its chat template nor its tokenizer, so the prompt that is hashed is the messages themselves, and a count it
+does not send is a lower bound.
 """
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Any
+from typing import Any
 
 import aiohttp
 import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
-from tristrata.inference.runtime import BackendUnavailable, ChatRequest, Done, Piece, RequestRejected, TextPiece
+from tristrata.inference.openai_chunks import Chunk, Usage
+from tristrata.inference.runtime import (
+    BackendUnavailable,
+    ContextExceeded,
+    Done,
+    Piece,
+    Request,
+    RequestRejected,
+    TextPiece,
+)
+from tristrata.protocol.answers import TaskKind
 
 MAX_EVENT_BYTES = 1_048_576
 """The most that one event of a stream, or one other answer, may be."""
@@ -20,30 +31,11 @@ MAX_EVENT_BYTES = 1_048_576
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=120)
 _FAILURES = (aiohttp.ClientError, LineTooLong, TimeoutError)
 _NOT_THE_REQUESTS_FAULT = (401, 403, 404, 408, 429)
+_PATHS = {TaskKind.CHAT: "/chat/completions", TaskKind.COMPLETION: "/completions"}
+# How vLLM, llama.cpp and OpenAI word it; none has a code that the others share.
+_CONTEXT_WORDS = ("context length", "context size", "context_length_exceeded")
 _SHOWN_CHARACTERS = 500
 _SHOWN_MODELS = 20
-
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _Delta(msgspec.Struct, frozen=True):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: _Count
-    completion_tokens: _Count
-
-
-class _Chunk(msgspec.Struct, frozen=True):
-    choices: tuple[_Choice, ...] = ()
-    usage: _Usage | None = None
-    error: Any = None
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -80,12 +72,17 @@ class OpenAiRuntime:
             await self._http.close()
             self._http = None
 
-    async def render(self, request: ChatRequest) -> str:
-        """The messages as canonical JSON (keys sorted, no spaces): the backend does not reveal its chat template.
+    async def render(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> str:
+        """The messages, and the tools if any, as canonical JSON (keys sorted, no spaces); of a completion, its prompt.
 
-        This is what ``prompt_hash`` is made of with this runtime; it is not what the model sees.
+        The backend does not reveal its chat template: this is what ``prompt_hash`` is made of with this runtime, and of
+        a chat it is not what the model sees.
         """
-        return msgspec.json.encode(_messages(request), order="sorted").decode()
+        if kind is TaskKind.COMPLETION:
+            return str(request["prompt"])
+        messages, tools = _messages(request), request.get("tools")
+        shown = {"messages": messages, "tools": tools} if tools else messages
+        return msgspec.json.encode(shown, order="sorted").decode()
 
     async def count_tokens(self, text: str) -> int:
         """The fewest tokens that ``text`` can be: its words that hold a letter or digit, at least 1.
@@ -95,18 +92,19 @@ class OpenAiRuntime:
         """
         return max(1, sum(any(map(str.isalnum, word)) for word in text.split()))
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+    async def stream(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> AsyncGenerator[Piece, None]:
         """The answer, piece by piece; closing it closes the connection, at which backends stop.
 
         Without ``usage`` from the backend, each piece counts as one token, which it is at least, and the prompt as
         `count_tokens` of `render`: neither can overbill. Raises `RequestRejected` or `BackendUnavailable`; their
         messages travel to the client, so the backend's address is in the remedy only.
         """
-        streaming = {"stream": True, "stream_options": {"include_usage": True}}
-        body = {**request, "messages": _messages(request), "model": self._model, **streaming}
+        if kind is TaskKind.CHAT:
+            _messages(request)
+        body = {**request, "model": self._model, "stream": True, "stream_options": {"include_usage": True}}
         finish_reason, usage, pieces = "", None, 0
         try:
-            async with self._post(body) as response:
+            async with self._post(_PATHS[kind], body) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
                 while data := await _next_event(response.content):
@@ -114,15 +112,16 @@ class OpenAiRuntime:
                     usage = chunk.usage or usage
                     for choice in chunk.choices:
                         finish_reason = choice.finish_reason or finish_reason
-                        if choice.delta and choice.delta.content:
+                        text, detail = choice.said, choice.detail
+                        if text or detail:
                             pieces += 1
-                            yield TextPiece(choice.delta.content, 1)
+                            yield TextPiece(text, 1, detail)
         except _FAILURES as error:
             raise self._broken(type(error).__name__) from error
         if not finish_reason:
             raise self._broken("its answer ended without a finish_reason")
         if usage is None:
-            usage = _Usage(await self.count_tokens(await self.render(request)), pieces)
+            usage = Usage(await self.count_tokens(await self.render(request, kind)), pieces)
         yield Done(finish_reason, usage.prompt_tokens, usage.completion_tokens)
 
     async def _require_model(self, http: aiohttp.ClientSession) -> None:
@@ -156,22 +155,24 @@ class OpenAiRuntime:
                 remedy="correct its address: it must be an OpenAI-compatible one (most end in /v1)",
             ) from error
 
-    def _post(self, body: dict[str, Any]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    def _post(self, path: str, body: dict[str, Any]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._http is None:
             raise BackendUnavailable("the backend was not reached yet, or is closed", remedy="start the runtime first")
-        return self._http.post(f"{self._url}/chat/completions", json=body, allow_redirects=False)
+        return self._http.post(self._url + path, json=body, allow_redirects=False)
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> RequestRejected | BackendUnavailable:
         message = _error_in(await _read(response.content))
+        if response.status == 400 and any(words in message.lower() for words in _CONTEXT_WORDS):
+            return ContextExceeded(f"the backend refuses the request: {message}")
         if 400 <= response.status < 500 and response.status not in _NOT_THE_REQUESTS_FAULT:
             return RequestRejected(f"the backend refuses the request ({response.status}): {message}")
         return self._broken(f"it answers {response.status}: {message}")
 
-    def _decode(self, data: bytes) -> _Chunk:
+    def _decode(self, data: bytes) -> Chunk:
         try:
-            chunk = msgspec.json.decode(data, type=_Chunk)
+            chunk = msgspec.json.decode(data, type=Chunk)
         except msgspec.MsgspecError as error:
-            raise self._broken(f"it sent an event that is no chat completion chunk: {error}") from error
+            raise self._broken(f"it sent an event that is no completion chunk: {error}") from error
         if chunk.error is not None:
             raise self._broken(_error_in(data))
         return chunk
@@ -180,7 +181,7 @@ class OpenAiRuntime:
         return BackendUnavailable(f"the backend broke off: {reason}", remedy=f"look at the backend at {self._url}")
 
 
-def _messages(request: ChatRequest) -> list[Any]:
+def _messages(request: Request) -> list[Any]:
     messages: list[Any] | None = request.get("messages")
     if not messages:
         raise RequestRejected("messages is empty; a chat needs at least one message")

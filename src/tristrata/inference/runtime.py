@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from tristrata.protocol.answers import Detail, TaskKind
 from tristrata.protocol.errors import TristrataError
 
 
@@ -17,7 +18,11 @@ class BackendUnavailable(InferenceError):
 
 
 class RequestRejected(InferenceError):
-    """The backend cannot answer this request: no messages, a prompt longer than the context."""
+    """The backend cannot answer this request: no messages, a schema that it does not understand."""
+
+
+class ContextExceeded(RequestRejected):
+    """The prompt is longer than the model's context."""
 
 
 class UnsupportedCpu(InferenceError):
@@ -25,10 +30,11 @@ class UnsupportedCpu(InferenceError):
 
 
 class TextPiece(msgspec.Struct, frozen=True):
-    """A piece of the answer, and how many tokens it took."""
+    """A piece of the answer, how many tokens it took, and what it has beside text: tool calls, probabilities."""
 
     text: str
     tokens: int
+    detail: Detail | None = None
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -40,8 +46,8 @@ class Done(msgspec.Struct, frozen=True):
 
 
 Piece = TextPiece | Done
-ChatRequest = dict[str, Any]
-"""An OpenAI chat-completions request, validated at the router's edge: ``messages``, ``max_tokens``, ``seed``, …"""
+Request = dict[str, Any]
+"""An OpenAI request, checked at the router's edge: ``messages`` or ``prompt``, ``max_tokens``, ``seed``, …"""
 
 
 class Runtime(Protocol):
@@ -53,11 +59,11 @@ class Runtime(Protocol):
     async def close(self) -> None:
         """Let go of everything."""
 
-    async def render(self, request: ChatRequest) -> str:
+    async def render(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> str:
         """The prompt exactly as the model sees it; what ``prompt_hash`` is made of."""
 
     async def count_tokens(self, text: str) -> int:
         """How many tokens a text is to this model."""
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+    def stream(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> AsyncGenerator[Piece, None]:
         """The answer, piece by piece, and `Done` last. Raises `InferenceError`."""

@@ -16,6 +16,7 @@ from tristrata.custody.keystore import load_key, load_secret, read_password
 from tristrata.fabric.connection import connect
 from tristrata.fabric.frames import Offer
 from tristrata.fabric.keys import public_bytes
+from tristrata.inference.probe import probe
 from tristrata.inference.runtime import BackendUnavailable, Runtime
 from tristrata.inference.weights import PINNED, path_of
 from tristrata.miner.registration import Wanted, register
@@ -65,9 +66,10 @@ async def run(settings: ActorSettings, miner: MinerSettings) -> None:
         runtime = _runtime(network, miner)
         stack.push_async_callback(runtime.close)
         writers = [TransactionWriter(hub.chain, key, intents) for hub in hubs]
-        await asyncio.gather(
-            _start(runtime), *(register(hub, writer, wanted) for hub, writer in zip(hubs, writers, strict=True))
-        )
+        starting = asyncio.ensure_future(_start(runtime))
+        registering = (register(hub, writer, wanted) for hub, writer in zip(hubs, writers, strict=True))
+        await asyncio.gather(starting, *registering)
+        features = starting.result()
         connection = await connect(settings.fabric, seed, settings.name)
         stack.push_async_callback(connection.close)
         account_address = address_of(key.public_key)
@@ -79,7 +81,7 @@ async def run(settings: ActorSettings, miner: MinerSettings) -> None:
             on_voucher=keeper.on_notice,
             key=signing_key,
             separators={hub.caip2: hub.settlement_domain.separator for hub in hubs},
-            offers=[Offer(hub.caip2, model_id, miner.prompt_price, miner.output_price) for hub in hubs],
+            offers=[Offer(hub.caip2, model_id, miner.prompt_price, miner.output_price, features) for hub in hubs],
             slots=miner.slots,
             region=miner.region,
         ).run()
@@ -99,11 +101,12 @@ def _runtime(network: Network, miner: MinerSettings) -> Runtime:
     return EmbeddedRuntime(weights, slots=miner.slots, context_length=model.context_length, threads=miner.threads)
 
 
-async def _start(runtime: Runtime) -> None:
-    """Wait for a backend that is not there yet; a miner outlives its backend's restarts."""
+async def _start(runtime: Runtime) -> tuple[str, ...]:
+    """Wait for a backend that is not there yet, and give its features; a miner outlives its backend's restarts."""
     while True:
         try:
-            return await runtime.start()
+            await runtime.start()
+            return await probe(runtime)
         except BackendUnavailable as error:
             _log.warning("backend not ready", reason=error.message, remedy=error.remedy)
             await asyncio.sleep(_RETRY_SECONDS)

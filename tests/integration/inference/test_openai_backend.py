@@ -297,10 +297,10 @@ async def test_stream__usage_in_every_event_and_comments_between__last_usage_cou
         (streaming(delta("Hi"), b"data: [DONE]\n\n"), "without a finish_reason"),
         (streaming(delta("Hi"), {"error": {"message": "out of memory", "code": 500}}), "out of memory"),
         (streaming({"error": "out of memory"}), "out of memory"),
-        (streaming(delta("Hi"), b"data: {oops\n\n"), "no chat completion chunk"),
+        (streaming(delta("Hi"), b"data: {oops\n\n"), "no completion chunk"),
         (
             streaming({"choices": [], "usage": {"prompt_tokens": -1, "completion_tokens": 1}}),
-            "no chat completion chunk",
+            "no completion chunk",
         ),
         (streaming(delta("x" * MAX_EVENT_BYTES)), "LineTooLong"),
         (streaming(b"data: " + b"x" * MAX_EVENT_BYTES), "LineTooLong"),
