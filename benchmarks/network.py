@@ -34,7 +34,8 @@ from tristrata.protocol.units import Amount, BasisPoints, PricePerMillion, Times
 from tristrata.protocol.voucher_book import VoucherBook
 from tristrata.router.app import create_app, serve
 from tristrata.router.callers import Callers
-from tristrata.router.openai_api import OpenAiApi, ServedModel
+from tristrata.router.openai.api import OpenAiApi
+from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.serving import Desk
@@ -209,4 +210,5 @@ async def _run_router(url: str, seed: bytes, path: Path, keys: tuple[str, ...], 
         models = [ServedModel(MODEL, MODEL_ID, 2_048)]
         while not len(presence.market):  # noqa: ASYNC110 — it has no event to wait for
             await asyncio.sleep(0.01)
-        await serve(create_app(OpenAiApi(desk, Callers(api_keys, sessions), models).routes, dict), LOOPBACK, port)
+        api = OpenAiApi(desk, Callers(api_keys, sessions), Catalogue(models))
+        await serve(create_app(api.routes, dict), LOOPBACK, port)

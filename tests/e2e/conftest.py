@@ -11,6 +11,7 @@ from coincurve import PrivateKey
 from msgspec.structs import replace
 
 from tests.support.network import CliNetwork
+from tests.support.world import World, open_world
 from tristrata.bindings.hub import Hub, open_hubs
 from tristrata.bindings.welcome import Welcome
 from tristrata.chains.pool import Chains
@@ -31,6 +32,13 @@ def network(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator
     network.up()
     yield network
     network.down()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, smollm2: Path) -> AsyncIterator[World]:
+    """A router and a miner in this process, without chains."""
+    async with open_world(tmp_path, smollm2) as world:
+        yield world
 
 
 @dataclass

@@ -39,7 +39,7 @@ def check_receipt(
 ) -> None:
     """Raise `ReceiptWrong`, or `InvalidSignature`, unless the receipt is for this task, signed, and not padded.
 
-    ``streamed`` is the text that the router itself saw of the answer.
+    ``streamed`` is what the router itself saw of the answer: `tristrata.protocol.answers.output_of`.
     """
     wrong = _difference(receipt, task, miner, streamed)
     if wrong:

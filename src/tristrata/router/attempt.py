@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from tristrata.fabric.connection import ReplyInbox
-from tristrata.fabric.frames import REQUEST_REJECTED, Delta, Failure, Finish, Reply, Task
+from tristrata.fabric.frames import CONTEXT_EXCEEDED, REQUEST_REJECTED, Delta, Failure, Finish, Reply, Task
+from tristrata.protocol.answers import DetailInvalid, ToolCalls, decode_detail, output_of
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import RequestId, show
 from tristrata.protocol.units import Amount
@@ -27,7 +28,11 @@ class MinerLost(TristrataError):
 
 
 class RequestUnanswerable(TristrataError):
-    """The model cannot answer this request, whichever miner runs it: a prompt longer than its context."""
+    """The model cannot answer this request, whichever miner runs it: a schema that it does not understand."""
+
+
+class ContextExceeded(RequestUnanswerable):
+    """The prompt is longer than the model's context."""
 
 
 class Attempt:
@@ -42,6 +47,7 @@ class Attempt:
         self.task = task
         self.key = key
         self.text: list[str] = []
+        self.calls = ToolCalls()
         self.finish: Finish | None = None
         self.acknowledging: asyncio.Task[BookEntry | AwaitingReceipt] | None = None
         self.is_open = False
@@ -79,8 +85,21 @@ class Attempt:
             pieces = self._take(await self._replies.get())
             if pieces:
                 self.text += [piece.text for piece in pieces]
+                self._take_in([piece.detail for piece in pieces if piece.detail])
                 return pieces
         return None
+
+    @property
+    def output(self) -> str:
+        """What the receipt's ``output_hash`` must cover of the answer, as far as it has come."""
+        return output_of("".join(self.text), self.calls.all)
+
+    def _take_in(self, details: list[bytes]) -> None:
+        try:
+            for detail in details:
+                self.calls.add(decode_detail(detail).tool_calls)
+        except DetailInvalid as error:
+            raise MinerLost(f"miner {show(self.miner)} broke off: {error.message}; nothing is owed") from error
 
     def _take(self, frames: list[Reply]) -> list[Delta]:
         if not frames:
@@ -106,6 +125,8 @@ class Attempt:
             self._replies.end()
 
     def _failed(self, failure: Failure) -> TristrataError:
+        if failure.code == CONTEXT_EXCEEDED:
+            return ContextExceeded(failure.message, remedy="shorten the prompt, or ask another model")
         if failure.code == REQUEST_REJECTED:
-            return RequestUnanswerable(failure.message, remedy="shorten the messages, or ask another model")
+            return RequestUnanswerable(failure.message, remedy="change the request, or ask another model")
         return MinerLost(f"miner {show(self.miner)} gave up ({failure.code}: {failure.message}); nothing is owed")

@@ -6,19 +6,25 @@ Starlette's own way costs each answer two tasks and each piece of it three more 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
+import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from tristrata.protocol.errors import TristrataError
 from tristrata.router.callers import Caller, Callers
-from tristrata.router.http import Refusal, on_error, on_fault, on_refusal, read_body
+from tristrata.router.http import Refusal, fault_body, on_error, on_fault, on_refusal, read_body, refusal_of
 from tristrata.storage.api_keys import Scope
 
+_log = structlog.get_logger()
+KEEP_ALIVE_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 """How long a client may leave a piece of its answer unread, once the socket's buffers are full."""
 
+Events = AsyncGenerator[tuple[bytes, bool], None]
 Handler = Callable[[Caller, bytes], Awaitable[ASGIApp]]
 """From who asks and the body to the response. Raises `Refusal` or `TristrataError`."""
 
@@ -57,26 +63,77 @@ class Endpoint:
 
 
 class EventStream:
-    """Server-sent events as a response. ``events`` gives what is ready, encoded, and whether it is the last."""
+    """Server-sent events as a response. ``events`` gives what is ready, encoded, and whether it is the last.
 
-    def __init__(self, events: AsyncGenerator[tuple[bytes, bool], None], headers: dict[str, str]) -> None:
+    The status and ``headers`` are sent with the first of them: what is raised before is an HTTP error, what is raised
+    after is an event. While nothing comes, a comment is sent every ten seconds, so that no proxy between gives up.
+    """
+
+    def __init__(self, events: Events, headers: dict[str, str]) -> None:
         self._events = events
-        self._headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-cache"),
-            *((name.encode(), value.encode()) for name, value in headers.items()),
-        ]
+        self._headers = headers
+        self._has_begun = False
+        self._comment: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Send the events as they come; a client that does not read is left after 30 s."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        self._send = send
+        self._loop = loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
         assert task is not None
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        async with aclosing(self._events):
-            async for data, is_last in self._events:
-                deadline = loop.call_later(WRITE_SECONDS, task.cancel)
-                await send({"type": "http.response.body", "body": data, "more_body": not is_last})
-                deadline.cancel()
+        self._sent_at = loop.time()
+        self._timer = loop.call_later(KEEP_ALIVE_SECONDS, self._keep_alive)
+        try:
+            async with aclosing(self._events):
+                async for data, is_last in self._events:
+                    deadline = loop.call_later(WRITE_SECONDS, task.cancel)
+                    if self._comment is not None:
+                        await self._comment
+                    if not self._has_begun:
+                        await self._begin()
+                    await send({"type": "http.response.body", "body": data, "more_body": not is_last})
+                    deadline.cancel()
+                    self._sent_at = loop.time()
+        except (Refusal, TristrataError) as error:
+            if not self._has_begun:
+                raise
+            refusal = refusal_of(error) if isinstance(error, TristrataError) else error
+            await self._fail(refusal.body)
+        except Exception as error:
+            if not self._has_begun:
+                raise
+            _log.error("stream failed", path=scope["path"], exc_info=error)
+            await self._fail(fault_body())
+        finally:
+            self._timer.cancel()
+            if self._comment is not None:
+                self._comment.cancel()
+
+    async def _begin(self) -> None:
+        self._has_begun = True
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            *((name.encode(), value.encode()) for name, value in self._headers.items()),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _keep_alive(self) -> None:
+        silent = self._loop.time() - self._sent_at
+        if silent >= KEEP_ALIVE_SECONDS:
+            self._comment = self._loop.create_task(self._say_alive())
+            silent = 0
+        self._timer = self._loop.call_later(KEEP_ALIVE_SECONDS - silent, self._keep_alive)
+
+    async def _say_alive(self) -> None:
+        if not self._has_begun:
+            await self._begin()
+        await self._send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
+        self._sent_at = self._loop.time()
+
+    async def _fail(self, body: dict[str, Any]) -> None:
+        data = b"data: " + msgspec.json.encode(body) + b"\n\n"
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
 
 class _Leaving:

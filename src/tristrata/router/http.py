@@ -12,7 +12,7 @@ from tristrata.chains.writer import TransactionReverted
 from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataError
 from tristrata.protocol.sign_in import SignInRefused
 from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
-from tristrata.router.attempt import MinerLost, RequestUnanswerable
+from tristrata.router.attempt import ContextExceeded, MinerLost, RequestUnanswerable
 from tristrata.router.matching import FeatureMissing, NoCapacity
 from tristrata.router.own_keys import VoucherConflict
 from tristrata.router.sessions import SessionUnknown
@@ -22,6 +22,9 @@ MAX_BODY_BYTES = 1_048_576
 _log = structlog.get_logger()
 _STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
     InvalidValue: (400, None),
+    ContextExceeded: (400, "context_length_exceeded"),
+    RequestUnanswerable: (400, None),
+    FeatureMissing: (400, "unsupported_parameter"),
     InvalidSignature: (401, "invalid_signature"),
     BudgetExhausted: (402, "insufficient_quota"),
     SessionEnding: (402, "session_ending"),
@@ -50,10 +53,6 @@ class Refusal(Exception):
 def refusal_of(error: TristrataError) -> Refusal:
     """How an error of ours is told over HTTP."""
     message = f"{error.message}. {error.remedy}" if error.remedy else error.message
-    if isinstance(error, RequestUnanswerable):
-        return Refusal(400, "context_length_exceeded", message, "messages")
-    if isinstance(error, FeatureMissing):
-        return Refusal(400, "unsupported_parameter", message, error.feature)
     status, code = next(
         (found for kind, found in _STATUSES.items() if isinstance(error, kind)), (502, "answer_refused")
     )
@@ -64,6 +63,12 @@ def envelope(status: int, code: str | None, message: str, parameter: str | None)
     """OpenAI's error object."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {"message": message, "type": kind, "param": parameter, "code": code}
+
+
+def fault_body() -> dict[str, Any]:
+    """What is told of a fault that nobody foresaw."""
+    message = "the router failed on this request; its log says why"
+    return {"error": envelope(500, "internal_error", message, None)}
 
 
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -103,5 +108,4 @@ async def on_unknown_url(request: Request, _: Exception) -> Response:
 async def on_fault(request: Request, error: Exception) -> Response:
     """Starlette's handler of what nobody foresaw: logged in full, told in one sentence."""
     _log.error("request failed", path=request.url.path, exc_info=error)
-    message = "the router failed on this request; its log says why"
-    return json_response({"error": envelope(500, "internal_error", message, None)}, status=500)
+    return json_response(fault_body(), status=500)

@@ -18,7 +18,7 @@ from tristrata.protocol.proof import ReceiptProof, proof_to_json
 from tristrata.router.accounts.bodies import parse_limit
 from tristrata.router.callers import Caller, Callers
 from tristrata.router.http import Refusal, json_response
-from tristrata.router.openai_api import signed_receipt
+from tristrata.router.openai.receipts import signed_receipt
 from tristrata.router.sessions import ServedSession
 from tristrata.storage.api_keys import Scope
 from tristrata.storage.awaiting import AwaitingReceipt

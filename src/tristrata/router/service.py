@@ -24,7 +24,8 @@ from tristrata.router.accounts.tokens import SignInTokens
 from tristrata.router.app import create_app, serve
 from tristrata.router.callers import Callers
 from tristrata.router.hubs import HubFollower
-from tristrata.router.openai_api import OpenAiApi, ServedModel
+from tristrata.router.openai.api import OpenAiApi
+from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi, ReceiptStages
@@ -87,7 +88,7 @@ async def run(settings: ActorSettings) -> None:
             tuple(models),
         )
         accounts = AccountDesk(rules, welcome, followers, writers, sessions, keys, callers, tokens, own_keys, database)
-        chat = OpenAiApi(desk, callers, models)
+        chat = OpenAiApi(desk, callers, Catalogue(models))
         hubs = {caip2: follower.hub for caip2, follower in followers.items()}
         security = Security(network, settings.manifest, chains)
         finder = PathFinder(network, hubs, security, ContentStore(home.content))

@@ -14,6 +14,7 @@ from tristrata.fabric import subjects
 from tristrata.fabric.connection import ReplyInbox
 from tristrata.fabric.frames import Cancel, Delta, Task, encode
 from tristrata.protocol import codec
+from tristrata.protocol.answers import TaskKind
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, ModelId, RequestId, show
 from tristrata.protocol.receipt import Receipt
@@ -31,6 +32,15 @@ from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 _log = structlog.get_logger()
 Result = TypeVar("Result")
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A checked request as a miner gets it: ``body`` is its JSON, ``needs`` are the features that it asks for."""
+
+    kind: TaskKind
+    body: bytes
+    max_output_tokens: int
+    needs: frozenset[str] = frozenset()
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -82,8 +92,7 @@ class Desk:
         self,
         session: ServedSession,
         model: ModelId,
-        request: dict[str, Any],
-        max_output_tokens: int,
+        question: Question,
         *,
         key: ApiKey | None,
     ) -> AsyncGenerator[Served, None]:
@@ -96,7 +105,7 @@ class Desk:
         tried: frozenset[Address] = frozenset()
         began = False
         while True:
-            attempt = self._reserve(session, model, request, max_output_tokens, tried, key)
+            attempt = self._reserve(session, model, question, tried, key)
             try:
                 reply = subjects.reply(self._name, attempt.task.request_id)
                 await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
@@ -136,16 +145,17 @@ class Desk:
         self,
         session: ServedSession,
         model: ModelId,
-        request: dict[str, Any],
-        max_output_tokens: int,
+        question: Question,
         tried: frozenset[Address],
         key: ApiKey | None,
     ) -> Attempt:
         market = self._presence.market
-        found = market.match(session.hub.chain, model, session.book, bound=session.bound, excluded=tried)
-        task = _make_task(session, model, found, request, max_output_tokens)
+        found = market.match(
+            session.hub.chain, model, session.book, bound=session.bound, excluded=tried, needs=question.needs
+        )
+        task = _make_task(session, model, found, question)
         most = cost_of(
-            len(task.body) + PROMPT_OVERHEAD_TOKENS, max_output_tokens + 1, task.prompt_price, task.output_price
+            len(task.body) + PROMPT_OVERHEAD_TOKENS, task.max_output_tokens + 1, task.prompt_price, task.output_price
         )
         if session.key is None:
             self._own_keys.require_vouchers(session, most)
@@ -184,8 +194,7 @@ class Desk:
         signing_key = hub.signing_keys.get(attempt.miner)
         if signing_key is None:
             raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
-        streamed = "".join(attempt.text)
-        check_receipt(receipt, signature, task, attempt.miner, signing_key, streamed, hub.separator)
+        check_receipt(receipt, signature, task, attempt.miner, signing_key, attempt.output, hub.separator)
         if attempt.key is not None:
             attempt.key.spend(receipt.price)
         if session.key is None:
@@ -228,21 +237,20 @@ class Desk:
         return task
 
 
-def _make_task(
-    session: ServedSession, model: ModelId, found: Match, request: dict[str, Any], max_output_tokens: int
-) -> Task:
+def _make_task(session: ServedSession, model: ModelId, found: Match, question: Question) -> Task:
     random = os.urandom(96)
     return Task(
         request_id=random[:32],
         chain=session.hub.chain,
         session=session.book.session,
         model_id=model,
-        body=msgspec.json.encode(request),
-        max_output_tokens=max_output_tokens,
+        body=question.body,
+        max_output_tokens=question.max_output_tokens,
         prompt_price=found.offer.prompt_price,
         output_price=found.offer.output_price,
         assurance=session.book.terms.assurance,
         deadline=time.time_ns() // 1_000_000 + FIRST_PIECE_SECONDS * 1_000,
         prompt_salt=random[32:64],
         output_salt=random[64:],
+        kind=question.kind,
     )

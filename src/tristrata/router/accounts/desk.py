@@ -16,7 +16,7 @@ from tristrata.router.accounts.tokens import SignInTokens
 from tristrata.router.callers import Caller, Callers
 from tristrata.router.http import Refusal
 from tristrata.router.hubs import HubFollower
-from tristrata.router.openai_api import ServedModel
+from tristrata.router.openai.catalogue import ServedModel
 from tristrata.router.own_keys import OwnKeyDesk
 from tristrata.router.sessions import ServedSession, ServedSessions
 from tristrata.storage.api_keys import ApiKeys, Scope

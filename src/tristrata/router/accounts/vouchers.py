@@ -13,7 +13,7 @@ from tristrata.router.accounts.bodies import body_of, parse_limit, parse_signatu
 from tristrata.router.accounts.describe import describe_session
 from tristrata.router.accounts.desk import AccountDesk
 from tristrata.router.http import json_response, refusal_of
-from tristrata.router.openai_api import signed_receipt
+from tristrata.router.openai.receipts import signed_receipt
 from tristrata.router.own_keys import MAX_VOUCHERS, PostedVoucher, VoucherConflict
 from tristrata.router.sessions import ServedSession
 from tristrata.storage.api_keys import Scope

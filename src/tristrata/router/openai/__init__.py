@@ -1,0 +1,1 @@
+"""OpenAI's HTTP API: models, chat completions, completions, responses; each answer with its receipt."""
