@@ -100,9 +100,8 @@ async def open_world(
     weights: Path,
     runtime: Runtime | None = None,
     more_routes: Callable[[World], list[Route]] = lambda _: [],
-,
 ) -> AsyncIterator[World]:
-    """A world in ``folder``. ``runtime`` is what the miner runs, else the real model; ``more_routes`` are served too."""
+    """A world in ``folder``. ``runtime`` is what the miner runs, else the real model; ``more_routes`` is served too."""
     seeds = {name: new_seed() for name in ("router", "admission", "issuer", "miner")}
     fabric = FabricServer(
         folder, router_seed=seeds["router"], admission_seed=seeds["admission"], issuer_seed=seeds["issuer"]

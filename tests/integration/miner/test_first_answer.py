@@ -10,7 +10,7 @@ from coincurve import PrivateKey
 from msgspec.structs import replace
 
 from tests.unit.protocol.test_voucher_book import ROUTER, SESSION, make_book
-from tristrata.fabric.frames import REQUEST_REJECTED, Accepted, Delta, Failure, Finish, Reply, Task
+from tristrata.fabric.frames import CONTEXT_EXCEEDED, Accepted, Delta, Failure, Finish, Reply, Task
 from tristrata.inference.embedded import EmbeddedRuntime
 from tristrata.inference.weights import SMOLLM2
 from tristrata.miner.tasks import CANCELLED, Worker
@@ -123,7 +123,7 @@ async def test_answer__prompt_longer_than_the_context__fails_and_owes_nothing(wo
     [*_, failure] = await run(worker, make_task("a " * 9_000))
 
     assert isinstance(failure, Failure)
-    assert failure.code == REQUEST_REJECTED
+    assert failure.code == CONTEXT_EXCEEDED
 
 
 @pytest.mark.parametrize(
