@@ -9,7 +9,7 @@ EXAMPLES ?= 2000
 override PROMPT := $(value PROMPT)
 export PROMPT
 
-.PHONY: help setup demo test test-system test-long lint bench lock clean
+.PHONY: help setup demo test test-system test-long lint bench revision lock clean
 
 help:  ## What can be typed
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ lint: setup  ## Style, types, layers
 
 bench: setup  ## Measure, and compare with what was measured before
 	@$(BIN)/python -m benchmarks
+
+revision:  ## Write a migration for the tables that changed: make revision M="what changes"
+	@$(BIN)/python -m tristrata.storage.migrations.history "$(M)"
 
 lock:  ## Resolve requirements.lock anew
 	@test -x $(BIN)/uv || { echo "There is no $(BIN)/uv yet. Run first: make setup"; exit 1; }

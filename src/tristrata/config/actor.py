@@ -16,11 +16,12 @@ class ActorSettings:
     home: NetworkHome
     network: Network
     manifest: Manifest
+    database_url: str | None = None
 
     @property
-    def database(self) -> Path:
-        """The actor's own database."""
-        return self.home.actor(self.name) / f"{self.name}.sqlite"
+    def database(self) -> Path | str:
+        """The actor's own database: a file in its corner of the home, or the ``postgresql://`` URL that it was given."""
+        return self.database_url or self.home.actor(self.name) / f"{self.name}.sqlite"
 
     @property
     def fabric(self) -> str:

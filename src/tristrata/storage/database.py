@@ -1,4 +1,7 @@
-"""One database an actor: SQLite in WAL mode by default, with every commit on disk before it counts."""
+"""One database an actor: SQLite in WAL mode by default, PostgreSQL by its URL; what is committed is on disk.
+
+A database is made, or brought up to date, when it is opened: `tristrata.storage.migrations`.
+"""
 
 import asyncio
 import sqlite3
@@ -8,14 +11,26 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import MetaData, event
+from sqlalchemy import BigInteger, Integer, MetaData, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from tristrata.protocol.errors import TristrataError
+
 METADATA = MetaData()
-"""All tables; each module of this package declares its own."""
+"""All tables; each module of this package declares its own, and `tristrata.storage.tables` names them all."""
+
+ROW_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""A key that counts up by itself; SQLite does so for INTEGER alone."""
 
 _BUSY_MILLISECONDS = 10_000
+_DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 Result = TypeVar("Result")
+
+
+class DatabaseRefused(TristrataError):
+    """A database that cannot be used as it is."""
 
 
 class FileWriter:
@@ -57,20 +72,40 @@ class Database:
         self._engine = engine
         self.writer = writer
 
-    @classmethod
-    async def open(cls, path: Path) -> "Database":
-        """Open the SQLite file at ``path``, made now with all tables if there is none."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-        event.listen(engine.sync_engine, "connect", _configure)
-        async with engine.begin() as connection:
-            await connection.run_sync(METADATA.create_all)
-        return cls(engine, FileWriter(path))
+    @property
+    def is_shared(self) -> bool:
+        """Whether several routers may use it at once: PostgreSQL, not a file."""
+        return self._engine.dialect.name != "sqlite"
 
     @classmethod
-    async def open_to_read(cls, path: Path) -> "Database":
-        """Open a file that another actor writes. Raises SQLAlchemy's ``OperationalError`` when there is none yet."""
-        return cls(create_async_engine(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true"))
+    async def open(cls, location: Path | str) -> "Database":
+        """Open the SQLite file at a path, or the database at a ``postgresql://`` URL, with all tables as they are now.
+
+        Raises `DatabaseRefused` for another kind of URL, and for a database that a newer program has made.
+        """
+        from tristrata.storage.migrations import bring_up_to_date
+
+        if isinstance(location, str):
+            engine = create_async_engine(_with_driver(location), pool_size=10, max_overflow=20, pool_pre_ping=True)
+            database = cls(engine)
+        else:
+            location.parent.mkdir(parents=True, exist_ok=True)
+            engine = create_async_engine(f"sqlite+aiosqlite:///{location}")
+            event.listen(engine.sync_engine, "connect", _configure)
+            database = cls(engine, FileWriter(location))
+        try:
+            await bring_up_to_date(engine, location)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @classmethod
+    async def open_to_read(cls, location: Path | str) -> "Database":
+        """Open what another actor writes. Raises SQLAlchemy's ``OperationalError`` when there is no such file yet."""
+        if isinstance(location, str):
+            return cls(create_async_engine(_with_driver(location), pool_pre_ping=True))
+        return cls(create_async_engine(f"sqlite+aiosqlite:///file:{location}?mode=ro&uri=true"))
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -89,6 +124,21 @@ class Database:
         if self.writer is not None:
             await self.writer.close()
         await self._engine.dispose()
+
+
+def _with_driver(location: str) -> str:
+    """The URL as SQLAlchemy takes it. The message of a refusal never has the URL: it holds a password."""
+    try:
+        url = make_url(location)
+    except ArgumentError as error:
+        raise DatabaseRefused(
+            "the database's URL cannot be read", remedy="give postgresql://user:password@host:port/name"
+        ) from error
+    if url.drivername not in _DRIVERS:
+        raise DatabaseRefused(
+            f"a database of kind {url.drivername!r} is not supported", remedy="give a postgresql:// URL, or a path"
+        )
+    return url.set(drivername=_DRIVERS[url.drivername]).render_as_string(hide_password=False)
 
 
 def _configure(connection: Any, _: Any) -> None:

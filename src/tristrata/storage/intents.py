@@ -1,24 +1,24 @@
 """Transaction intents: what is to be sent, written down before it is sent."""
 
 import msgspec
-from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, func, insert, select, update
+from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, UniqueConstraint, func, insert, select, update
 
 from tristrata.protocol.ids import Address, Caip2
-from tristrata.storage.database import METADATA, Database
+from tristrata.storage.database import METADATA, ROW_NUMBER, Database
 
 _INTENTS = Table(
     "transaction_intents",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("chain", String(41), nullable=False),
     Column("sender", LargeBinary(20), nullable=False),
     Column("purpose", String(200), nullable=False),
-    Column("nonce", Integer, nullable=False),
+    Column("nonce", BigInteger, nullable=False),
     Column("raw", LargeBinary, nullable=False),
     Column("tx_hash", LargeBinary(32), nullable=False),
-    Column("block", Integer),
-    Column("gas_used", Integer),
-    Column("succeeded", Integer),
+    Column("block", BigInteger),
+    Column("gas_used", BigInteger),
+    Column("succeeded", BigInteger),
     UniqueConstraint("chain", "sender", "purpose"),
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
-from sqlalchemy import Column, Integer, LargeBinary, String, Table, UniqueConstraint, exists, func, insert, select
+from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, UniqueConstraint, exists, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
@@ -29,13 +29,13 @@ _ENTRIES = Table(
     Column("request_id", LargeBinary(32), primary_key=True),
     Column("chain", String(41), nullable=False),
     Column("session", LargeBinary(32), nullable=False),
-    Column("position", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
     Column("receipt", LargeBinary, nullable=False),
     Column("signature", LargeBinary(65), nullable=False),
     Column("voucher", LargeBinary, nullable=False),
     Column("prompt_salt", LargeBinary(32), nullable=False),
     Column("output_salt", LargeBinary(32), nullable=False),
-    Column("appended_at", Integer, nullable=False),
+    Column("appended_at", BigInteger, nullable=False),
     Column("key_id", String(40), nullable=False),
     UniqueConstraint("session", "position"),
 )

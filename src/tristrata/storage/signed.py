@@ -3,7 +3,7 @@
 Two checkpoints of one chain and epoch with different roots are what Ethereum punishes.
 """
 
-from sqlalchemy import Column, Integer, LargeBinary, Table, insert, select
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tristrata.protocol.attestation import Checkpoint
@@ -15,7 +15,7 @@ _CHECKPOINTS = Table(
     "signed_checkpoints",
     METADATA,
     Column("chain", LargeBinary(32), primary_key=True),
-    Column("epoch", Integer, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
     Column("root", LargeBinary(32), nullable=False),
 )
 

@@ -1,6 +1,6 @@
 """A payee's newest voucher of each session: with it, it charges the session without anyone's help."""
 
-from sqlalchemy import Column, Integer, LargeBinary, String, Table, delete, insert, select
+from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, delete, insert, select
 
 from tristrata.protocol import codec
 from tristrata.protocol.ids import Caip2, SessionId
@@ -12,7 +12,7 @@ _VOUCHERS = Table(
     METADATA,
     Column("session", LargeBinary(32), primary_key=True),
     Column("chain", String(41), nullable=False),
-    Column("count", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
     Column("voucher", LargeBinary, nullable=False),
 )
 

@@ -25,8 +25,8 @@ def hash_of(secret: str) -> bytes:
 
 
 @pytest.fixture
-async def database(tmp_path: Path):
-    database = await Database.open(tmp_path / "keys.sqlite")
+async def database(location: Path | str):
+    database = await Database.open(location)
     yield database
     await database.close()
 

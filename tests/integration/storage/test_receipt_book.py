@@ -32,8 +32,8 @@ def make_entry(position: int, session: bytes = SESSION) -> BookEntry:
     )
 
 
-async def test_append__many_at_once__are_all_there_after_reopening(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "book.sqlite")
+async def test_append__many_at_once__are_all_there_after_reopening(location: Path | str) -> None:
+    database = await Database.open(location)
     book = ReceiptBook(database)
     other = b"\x0b" * 32
     entries = [make_entry(position) for position in range(50)] + [make_entry(0, other)]
@@ -41,7 +41,7 @@ async def test_append__many_at_once__are_all_there_after_reopening(tmp_path: Pat
     await asyncio.gather(*(book.append(entry) for entry in reversed(entries)))
     await database.close()
 
-    database = await Database.open(tmp_path / "book.sqlite")
+    database = await Database.open(location)
     book = ReceiptBook(database)
     assert await book.entries(SESSION) == entries[:50]
     assert await book.entries(SESSION, first=48) == entries[48:50]
@@ -52,8 +52,8 @@ async def test_append__many_at_once__are_all_there_after_reopening(tmp_path: Pat
     await database.close()
 
 
-async def test_append__same_request_or_position__is_refused_and_its_neighbours_are_kept(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "book.sqlite")
+async def test_append__same_request_or_position__is_refused_and_its_neighbours_are_kept(location: Path | str) -> None:
+    database = await Database.open(location)
     book = ReceiptBook(database)
     await book.append(make_entry(0))
     same_position = replace(make_entry(0), receipt=make_receipt(b"\x44" * 32, 1))
@@ -76,7 +76,7 @@ from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 
 async def main():
-    book = ReceiptBook(await Database.open(Path(sys.argv[1])))
+    book = ReceiptBook(await Database.open(sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1])))
     for position in range(100_000):
         await book.append(make_entry(position))
         print(position, flush=True)
@@ -86,8 +86,8 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("after", [1, 17, 40])
-async def test_append__writer_killed__has_everything_it_acknowledged(tmp_path: Path, after: int) -> None:
-    path = tmp_path / "book.sqlite"
+async def test_append__writer_killed__has_everything_it_acknowledged(location: Path | str, after: int) -> None:
+    path = location
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, cwd=Path.cwd())
     assert process.stdout is not None
     acknowledged = -1

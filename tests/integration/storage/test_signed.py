@@ -11,12 +11,12 @@ from tristrata.storage.signed import Equivocation, SignedCheckpoints
 CHECKPOINT = Checkpoint(ChainRef(b"\x01" * 32), 3, b"\x02" * 32)
 
 
-async def test_add__another_root_after_a_restart__is_refused(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "validator.sqlite")
+async def test_add__another_root_after_a_restart__is_refused(location: Path | str) -> None:
+    database = await Database.open(location)
     await SignedCheckpoints(database).add(CHECKPOINT)
     await database.close()
 
-    database = await Database.open(tmp_path / "validator.sqlite")
+    database = await Database.open(location)
     signed = SignedCheckpoints(database)
     await signed.add(CHECKPOINT)
     await signed.add(replace(CHECKPOINT, epoch=4, root=b"\x03" * 32))

@@ -18,14 +18,14 @@ def voucher(count: int) -> SignedVoucher:
     return replace(signed, voucher=replace(signed.voucher, count=count))
 
 
-async def test_keep__in_any_order__the_newest_stays_over_a_restart(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "miner.sqlite")
+async def test_keep__in_any_order__the_newest_stays_over_a_restart(location: Path | str) -> None:
+    database = await Database.open(location)
     vouchers = Vouchers(database)
     for count in (2, 5, 3):
         await vouchers.keep(HUB, voucher(count))
     await database.close()
 
-    database = await Database.open(tmp_path / "miner.sqlite")
+    database = await Database.open(location)
     newest = voucher(5)
     assert await Vouchers(database).of(HUB) == {newest.voucher.session: newest}
     assert await Vouchers(database).of(OTHER) == {}

@@ -1,0 +1,15 @@
+"""Every table, by importing each module that declares one: all databases have them all."""
+
+from tristrata.storage import (  # noqa: F401 — imported for their tables
+    api_keys,
+    awaiting,
+    intents,
+    nonces,
+    receipt_book,
+    signed,
+    usage,
+    vouchers,
+)
+from tristrata.storage.database import METADATA
+
+__all__ = ["METADATA"]
