@@ -20,7 +20,7 @@ class ActorSettings:
 
     @property
     def database(self) -> Path | str:
-        """The actor's own database: a file in its corner of the home, or the ``postgresql://`` URL that it was given."""
+        """The actor's own database: a file in its corner of the home, or what its URL names."""
         return self.database_url or self.home.actor(self.name) / f"{self.name}.sqlite"
 
     @property
