@@ -150,6 +150,9 @@ class Market:
     def _recount(self, miner: Address, change: int) -> None:
         status = self._statuses.get(miner)
         was_free = status is not None and self.is_free(status)
+        if status is not None and change < 0:
+            # When the miner said how busy it is, this request was still open; what it does for others stays counted.
+            status = self._statuses[miner] = msgspec.structs.replace(status, busy=max(0, status.busy + change))
         self._held[miner] += change
         if not self._held[miner]:
             del self._held[miner]

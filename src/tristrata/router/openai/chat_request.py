@@ -53,13 +53,14 @@ class ChatCall(msgspec.Struct, frozen=True):
     """A checked chat request.
 
     ``request`` is what miners get, but for the seed. ``max_tokens`` and ``seed`` are `None` where nothing was asked;
-    ``needs`` are the features that a miner must have; ``bytes`` is how much text the messages have.
+    ``max_tokens_name`` is what the client called the former; ``needs`` are the features that a miner must have.
     """
 
     model: str
     request: dict[str, Any]
     needs: frozenset[str]
     max_tokens: int | None
+    max_tokens_name: str
     seed: int | None
     choices: int
     stream: bool
@@ -80,6 +81,7 @@ def parse_chat(body: bytes) -> ChatCall:
         _require_the_word_json(messages)
     if not fields.get("logprobs"):
         fields.pop("logprobs", None)
+    limit = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
     needs = set()
     if "response_format" in fields:
         needs.add(JSON)
@@ -91,7 +93,8 @@ def parse_chat(body: bytes) -> ChatCall:
         model=fields["model"],
         request={"messages": messages, **{name: fields[name] for name in _PASSED_ON if name in fields}},
         needs=frozenset(needs),
-        max_tokens=fields.get("max_completion_tokens", fields.get("max_tokens")),
+        max_tokens=fields.get(limit),
+        max_tokens_name=limit,
         seed=fields.get("seed"),
         choices=fields.get("n", 1),
         stream=fields.get("stream", False),
