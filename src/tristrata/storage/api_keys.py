@@ -4,12 +4,16 @@ Only the SHA-256 of a key's secret is kept. A secret is 256 random bits, so nobo
 password hash would protect nothing more, and cost its time before every first token.
 """
 
+import asyncio
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
+from itertools import islice
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, insert, select, update
+import structlog
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tristrata.protocol.errors import InvalidValue, TristrataError
@@ -38,6 +42,7 @@ _KEYS = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
 )
 _SECRETS = Table(
     "key_secrets",
@@ -54,6 +59,14 @@ _SESSIONS = Table(
     Column("number", Integer, nullable=False),
 )
 Index("key_secrets_by_key", _SECRETS.c.key_id)
+Index("keys_by_version", _KEYS.c.version)
+# What another router's transaction wrote may be seen after what a later one wrote.
+_VERSIONS_AGAIN = 100
+_NEXT_VERSION = select(func.coalesce(func.max(_KEYS.c.version), 0) + 1).scalar_subquery()
+_REFRESH_SECONDS = 1.0
+_KEYS_AT_ONCE = 500
+_TIMES = ("created_at", "expires_at", "revoked_at")
+_log = structlog.get_logger()
 
 
 class Scope(StrEnum):
@@ -126,38 +139,53 @@ class ApiKeys:
         self._database = database
         self._keys: dict[str, ApiKey] = {}
         self._secrets: dict[bytes, _Secret] = {}
+        self._version = 0
 
     @classmethod
     async def open(cls, database: Database) -> "ApiKeys":
         """The keys that are on disk, with what each has spent by the receipt book."""
         keys = cls(database)
-        await keys.reload()
+        await keys.refresh()
         return keys
 
-    async def reload(self) -> None:
-        """Take in what is on disk: all of it at a start, and what other routers on the same database changed."""
+    async def follow(self) -> None:
+        """Take in what other routers on the same database change, a second later at most, until cancelled."""
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            try:
+                await self.refresh()
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning("keys not refreshed", reason=str(error))
+
+    async def refresh(self) -> None:
+        """Take in what is on disk: all of it at first, then what has changed, and what was spent at other routers."""
         async with self._database.read() as connection:
-            rows = (await connection.execute(select(_KEYS))).mappings().all()
-            links = (await connection.execute(select(_SESSIONS).order_by(_SESSIONS.c.number))).all()
-            hashes = (await connection.execute(select(_SECRETS))).all()
-            spent = await spent_by_key(connection)
+            query = select(_KEYS.c.id).where(_KEYS.c.version > self._version - _VERSIONS_AGAIN)
+            changed = list((await connection.execute(query)).scalars())
+            for ids in _batched(changed, _KEYS_AT_ONCE):
+                await self._take_in(connection, ids)
+            limited = [key.id for key in self._keys.values() if key.budget and not key.revoked_at]
+            for ids in _batched(dict.fromkeys((*changed, *limited)), _KEYS_AT_ONCE):
+                for key_id, amount in (await spent_by_key(connection, ids)).items():
+                    # What is answered here is counted in memory first.
+                    self._keys[key_id].spent = max(self._keys[key_id].spent, amount)
+
+    async def _take_in(self, connection: AsyncConnection, ids: Sequence[str]) -> None:
+        rows = (await connection.execute(select(_KEYS).where(_KEYS.c.id.in_(ids)))).mappings().all()
+        query = select(_SESSIONS).where(_SESSIONS.c.key_id.in_(ids)).order_by(_SESSIONS.c.number)
+        links = (await connection.execute(query)).all()
+        hashes = (await connection.execute(select(_SECRETS).where(_SECRETS.c.key_id.in_(ids)))).all()
         sessions: dict[str, list[SessionId]] = {}
         for link in links:
             sessions.setdefault(link.key_id, []).append(SessionId(link.session))
         for row in rows:
-            known = self._keys.get(row["id"])
-            held = known.held if known else Amount(0)
-            key = ApiKey(
-                **{**row, "scopes": _scopes(row["scopes"])},
-                sessions=tuple(sessions.get(row["id"], ())),
-                spent=spent.get(row["id"], Amount(0)),
-                held=held,
-            )
-            if known is None:
-                self._keys[key.id] = key
-            else:  # requests that run now hold on to it
-                for field in ("name", "budget", "expires_at", "revoked_at", "sessions"):
-                    setattr(known, field, getattr(key, field))
+            fields = {name: row[name] for name in ("id", "owner", "name", "budget", *_TIMES)}
+            key = ApiKey(**fields, scopes=_scopes(row["scopes"]), sessions=tuple(sessions.get(row["id"], ())))
+            known = self._keys.setdefault(key.id, key)
+            for field in ("name", "budget", "expires_at", "sessions"):
+                setattr(known, field, getattr(key, field))  # requests that run now hold on to it
+            known.revoked_at = known.revoked_at or key.revoked_at  # for ever, even while it is being written
+            self._version = max(self._version, row["version"])
         for secret in hashes:
             self._secrets[secret.secret_hash] = _Secret(self._keys[secret.key_id], Timestamp(secret.valid_until))
 
@@ -203,7 +231,7 @@ class ApiKeys:
         key_id = f"key_{secrets.token_hex(12)}"
         key = ApiKey(key_id, owner, name, scopes, budget, now, expires_at, sessions=tuple(dict.fromkeys(sessions)))
         async with self._database.begin() as connection:
-            await connection.execute(insert(_KEYS), _to_row(key))
+            await connection.execute(insert(_KEYS).values(**_to_row(key), version=_NEXT_VERSION))
             await _insert_secret(connection, key_id, secret_hash)
             for number, session in enumerate(key.sessions):
                 await connection.execute(insert(_SESSIONS), _link(key_id, session, number))
@@ -236,6 +264,7 @@ class ApiKeys:
             raise KeyRefused(f"key {key.id} uses {MAX_SESSIONS} sessions already", remedy="use another key")
         async with self._database.begin() as connection:
             await connection.execute(insert(_SESSIONS), _link(key.id, session, len(key.sessions)))
+            await _touch(connection, key.id)
         key.sessions = (*key.sessions, session)
 
     async def change(
@@ -255,7 +284,7 @@ class ApiKeys:
         _check(name, key.scopes, budget, expires_at, now)
         values = {"name": name, "budget": budget, "expires_at": expires_at}
         async with self._database.begin() as connection:
-            await connection.execute(update(_KEYS).where(_KEYS.c.id == key.id).values(**values))
+            await _touch(connection, key.id, **values)
         key.name, key.budget, key.expires_at = name, budget, expires_at
 
     async def rotate(self, key: ApiKey, secret_hash: bytes, now: Timestamp, grace_seconds: int) -> None:
@@ -271,6 +300,7 @@ class ApiKeys:
         async with self._database.begin() as connection:
             await connection.execute(update(_SECRETS).where(current).values(valid_until=until))
             await _insert_secret(connection, key.id, secret_hash)
+            await _touch(connection, key.id)
         for secret in self._secrets.values():
             if secret.key is key and (secret.valid_until == 0 or secret.valid_until > until):
                 secret.valid_until = until
@@ -282,7 +312,7 @@ class ApiKeys:
             return
         key.revoked_at = now  # before it is on disk: from here on nobody gets in with it
         async with self._database.begin() as connection:
-            await connection.execute(update(_KEYS).where(_KEYS.c.id == key.id).values(revoked_at=now))
+            await _touch(connection, key.id, revoked_at=now)
 
 
 def parse_scopes(names: Collection[str]) -> frozenset[Scope]:
@@ -294,6 +324,13 @@ def parse_scopes(names: Collection[str]) -> frozenset[Scope]:
     if not names:
         raise InvalidValue(f"scopes must name at least one of {known}")
     return frozenset(Scope(name) for name in names)
+
+
+def _batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The items, ``size`` at a time: a statement takes some 32,000 values at most."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def _check(name: str, scopes: frozenset[Scope], budget: int, expires_at: int, now: int) -> None:
@@ -331,6 +368,11 @@ def _to_row(key: ApiKey) -> dict[str, object]:
 
 def _link(key_id: str, session: SessionId, number: int) -> dict[str, object]:
     return {"key_id": key_id, "session": session, "number": number}
+
+
+async def _touch(connection: AsyncConnection, key_id: str, **values: object) -> None:
+    """Change a key, and have the other routers see that it has changed."""
+    await connection.execute(update(_KEYS).where(_KEYS.c.id == key_id).values(**values, version=_NEXT_VERSION))
 
 
 async def _insert_secret(connection: AsyncConnection, key_id: str, secret_hash: bytes) -> None:

@@ -77,9 +77,13 @@ def write_usage(connection: sqlite3.Connection, entries: "Iterable[BookEntry]") 
     connection.execute(_INTO + places + _ON_CONFLICT, [value for row in rows for value in row])
 
 
-async def spent_by_key(connection: AsyncConnection) -> dict[str, Amount]:
-    """What each key has spent in all."""
-    query = select(_USAGE.c.key_id, func.sum(_USAGE.c.cost)).group_by(_USAGE.c.key_id)
+async def spent_by_key(connection: AsyncConnection, key_ids: Collection[str]) -> dict[str, Amount]:
+    """What each of these keys has spent in all; none that has spent nothing."""
+    query = (
+        select(_USAGE.c.key_id, func.sum(_USAGE.c.cost))
+        .where(_USAGE.c.key_id.in_(list(key_ids)))
+        .group_by(_USAGE.c.key_id)
+    )
     return {key_id: Amount(int(cost)) for key_id, cost in await connection.execute(query)}
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tests.integration.storage.test_receipt_book import make_entry
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.units import Amount
+from tristrata.storage import api_keys
 from tristrata.storage.api_keys import ApiKeys, KeyBudgetExhausted, KeyRefused, KeyUnknown, Scope
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
@@ -121,3 +122,39 @@ async def test_create__bad_values__are_refused_and_leave_nothing(database: Datab
     assert (await ApiKeys.open(database)).of(OWNER) == keys.of(OWNER) == []
     with pytest.raises(KeyUnknown):
         keys.get("key_none", OWNER)
+
+
+async def test_refresh__after_another_routers_changes__has_them_and_what_was_spent_there(database: Database) -> None:
+    here, there = await ApiKeys.open(database), await ApiKeys.open(database)
+    key = await there.create(OWNER, hash_of("a"), NOW, budget=Amount(100))
+    await here.refresh()
+    mine = here.find(hash_of("a"), NOW)
+    assert mine == key
+    assert mine is not key
+
+    await ReceiptBook(database).append(replace(make_entry(0), key_id=key.id))
+    await there.link(key, OWNER, SESSIONS[1])
+    await there.rotate(key, hash_of("b"), NOW, 5)
+    await there.change(key, NOW, budget=Amount(50))
+    await here.refresh()
+    assert here.find(hash_of("b"), NOW) is mine
+    assert (mine.sessions, mine.budget, mine.spent) == ((SESSIONS[1],), 50, 10)
+    assert here.find(hash_of("a"), NOW + 5) is None
+
+    mine.spend(Amount(7))  # its append is under way
+    await here.refresh()
+    assert mine.spent == 17
+    await there.revoke(key, NOW)
+    await here.refresh()
+    assert here.find(hash_of("b"), NOW) is None
+
+
+async def test_refresh__more_keys_than_one_statement_takes__reads_them_all(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "_KEYS_AT_ONCE", 2)
+    keys = await ApiKeys.open(database)
+    for name in "abcde":
+        await keys.create(OWNER, hash_of(name), NOW, name=name)
+    reopened = await ApiKeys.open(database)
+    assert all(reopened.find(hash_of(name), NOW).name == name for name in "abcde")
