@@ -103,7 +103,7 @@ async def run(settings: ActorSettings) -> None:
             for follower in followers.values():
                 group.create_task(follower.run())
             group.create_task(stages.run())
-            if database.writer is None:  # a server, where other routers write too
+            if database.is_shared:
                 group.create_task(keys.follow())
             app = create_app([*chat.routes, *account_routes(accounts), *receipts.routes], health)
             group.create_task(serve(app, address_parts.hostname or "127.0.0.1", address_parts.port or 80))
