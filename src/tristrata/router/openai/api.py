@@ -14,8 +14,14 @@ from tristrata.router.openai.catalogue import Catalogue
 from tristrata.router.openai.chat import chat_events, complete_chat
 from tristrata.router.openai.chat_request import parse_chat
 from tristrata.router.openai.completions import DEFAULT_TOKENS, complete, completion_events, parse_completion
+from tristrata.router.openai.parameters import RequestInvalid
+from tristrata.router.openai.response_request import parse_response
+from tristrata.router.openai.response_store import ResponseStore, StoredResponse
+from tristrata.router.openai.responses import Conversation, complete_response, response_events
 from tristrata.router.serving import Desk
 from tristrata.storage.api_keys import Scope
+
+_RESPONSE_NAMES = Names("input", json="text.format", logprobs="top_logprobs")
 
 
 class OpenAiApi:
@@ -25,6 +31,7 @@ class OpenAiApi:
         self._desk = desk
         self._callers = callers
         self._catalogue = catalogue
+        self._responses = ResponseStore()
 
     @property
     def routes(self) -> list[Route]:
@@ -34,6 +41,10 @@ class OpenAiApi:
             Route("/v1/models/{name:path}", self._model),
             Route("/v1/chat/completions", Endpoint(self._callers, Scope.INFERENCE, self._chat), methods=["POST"]),
             Route("/v1/completions", Endpoint(self._callers, Scope.INFERENCE, self._completion), methods=["POST"]),
+            Route("/v1/responses", Endpoint(self._callers, Scope.INFERENCE, self._respond), methods=["POST"]),
+            Route("/v1/responses/{id}", self._stored_response),
+            Route("/v1/responses/{id}", self._delete_response, methods=["DELETE"]),
+            Route("/v1/responses/{id}/input_items", self._input_items),
         ]
 
     async def _list_models(self, request: Request) -> Response:
@@ -73,3 +84,45 @@ class OpenAiApi:
             return await complete(answers, call, model)
         headers: dict[str, str] = {}
         return EventStream(completion_events(answers, call, model, headers), headers)
+
+    async def _respond(self, caller: Caller, body: bytes) -> ASGIApp:
+        call = parse_response(body)
+        model = self._catalogue.find(call.model)
+        most = most_tokens(model, call.max_tokens, "max_output_tokens")
+        before = []
+        if call.previous is not None:
+            before = self._responses.get(call.previous, caller.owner, "previous_response_id").messages
+        chat = call.chat(before)
+        require_room(model, [message["content"] or "" for message in chat["messages"]], "input")
+        questions = make_questions(TaskKind.CHAT, chat, seed=None, count=1, most=most, needs=call.needs)
+        answers = ask(self._desk, caller, model, questions, _RESPONSE_NAMES)
+        conversation = Conversation(caller.owner, before, self._responses)
+        if not call.stream:
+            return await complete_response(answers, call, model, conversation)
+        headers: dict[str, str] = {}
+        return EventStream(response_events(answers, call, model, conversation, headers), headers)
+
+    async def _stored_response(self, request: Request) -> Response:
+        if request.query_params.get("stream", "false") != "false":
+            raise RequestInvalid("A stored response cannot be streamed again.", "stream", "unsupported_value")
+        return json_response(self._stored(request).body)
+
+    async def _delete_response(self, request: Request) -> Response:
+        stored = self._stored(request)
+        name = stored.body["id"]
+        self._responses.delete(name, stored.owner)
+        return json_response({"id": name, "object": "response", "deleted": True})
+
+    async def _input_items(self, request: Request) -> Response:
+        stored = self._stored(request)
+        name = stored.body["id"].removeprefix("resp_")
+        items = [{"id": f"item_{name}_{number}", **item} for number, item in enumerate(stored.items)]
+        if request.query_params.get("order", "desc") == "desc":
+            items.reverse()
+        ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]}
+        return json_response({"object": "list", "data": items, "has_more": False, **ends})
+
+    def _stored(self, request: Request) -> StoredResponse:
+        caller = self._callers.authenticate(request)
+        caller.require(Scope.INFERENCE)
+        return self._responses.get(request.path_params["id"], caller.owner)

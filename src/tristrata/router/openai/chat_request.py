@@ -78,7 +78,7 @@ def parse_chat(body: bytes) -> ChatCall:
     if response_format == "text":
         fields.pop("response_format", None)
     elif response_format == "json_object":
-        _require_the_word_json(messages)
+        require_the_word_json(messages, "messages")
     if not fields.get("logprobs"):
         fields.pop("logprobs", None)
     limit = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
@@ -176,11 +176,12 @@ def _check_tool_messages(messages: list[dict[str, Any]]) -> None:
             )
 
 
-def _require_the_word_json(messages: list[dict[str, Any]]) -> None:
+def require_the_word_json(messages: list[dict[str, Any]], parameter: str) -> None:
+    """OpenAI's condition of free JSON: without the word, models may never stop. Raises `RequestInvalid`."""
     if not any("json" in (message.get("content") or "").lower() for message in messages):
         raise RequestInvalid(
-            "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
-            "messages",
+            f"'{parameter}' must contain the word 'json' in some form, to use 'json_object' as the format.",
+            parameter,
         )
 
 
