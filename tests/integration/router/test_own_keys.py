@@ -223,3 +223,26 @@ async def test_require_vouchers__at_a_cap__says_whose_and_what_to_do(tmp_path: P
         await router.answer(session, make_receipt(b"\x02" * 32, 101), 101)
     assert "/awaiting" in refused.value.remedy
     await database.close()
+
+
+async def test_take__one_list_twice_at_once_or_again__acknowledges_it_once(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "router.sqlite")
+    router, client = RouterSide(database), Client()
+    session = await router.open()
+    for number in range(3):
+        receipt = make_receipt(bytes([number]) * 32, 10)
+        await router.answer(session, receipt, 10)
+        client.sign(receipt)
+    posted = client.unsent()
+
+    taken = await asyncio.gather(*(router.desk.take(session, posted) for _ in range(3)))
+    assert sorted(taken) == [0, 0, 3]
+    assert await router.desk.take(session, posted) == 0
+    for conflicting in (
+        [replace(posted[0], signature=posted[1].signature)],  # acknowledged, by another signature
+        [replace(posted[0], request_id=b"\x09" * 32), posted[1]],
+    ):
+        with pytest.raises(VoucherConflict):
+            await router.desk.take(session, conflicting)
+    assert session.book.tree.count == 3
+    await database.close()

@@ -1,14 +1,15 @@
 """What the account APIs share: the router's rules, its chains and writers, its sessions and keys."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
 from starlette.requests import Request
 
 from tristrata.bindings.welcome import Welcome
-from tristrata.chains.writer import TransactionWriter
+from tristrata.chains.writer import TransactionReverted, TransactionWriter
 from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import Address, Caip2, ModelId, SessionId, parse_bytes32, show
 from tristrata.protocol.units import Amount, BasisPoints, Timestamp
@@ -50,8 +51,12 @@ class Sponsor:
         self._day = 0
         self._counts: dict[bytes, int] = {}
 
-    def count(self, who: bytes, limit: int, what: str) -> None:
-        """Count one transaction for ``who``. Raises `Refusal` (429) past ``limit`` a day."""
+    @contextmanager
+    def pays(self, who: bytes, limit: int, what: str) -> Iterator[None]:
+        """Count the block as one transaction for ``who``, unless a contract refuses it, which costs nothing.
+
+        Raises `Refusal` (429) past ``limit`` a day.
+        """
         today = int(self._clock()) // _SECONDS_PER_DAY
         if today != self._day:
             self._day, self._counts = today, {}
@@ -59,6 +64,11 @@ class Sponsor:
         if count >= limit:
             raise Refusal(429, "sponsor_exhausted", f"this router pays for {limit} {what} a day; come back tomorrow")
         self._counts[who] = count + 1
+        try:
+            yield
+        except TransactionReverted:
+            self._counts[who] = max(0, self._counts.get(who, 0) - 1)
+            raise
 
 
 @dataclass(frozen=True)

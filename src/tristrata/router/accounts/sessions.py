@@ -30,6 +30,8 @@ from tristrata.router.http import json_response
 from tristrata.router.hubs import HubFollower
 from tristrata.storage.api_keys import Scope
 
+_CARRIED = "top-ups, closes and refunds of one owner"
+
 
 class _SessionKeyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hub: str
@@ -132,8 +134,8 @@ class SessionsApi:
         if served.key is not None:
             desk.require_unsecured(order.amount)
         follower = desk.hub(served.hub.chain)
-        desk.sponsor.count(served.owner, CARRIED_PER_DAY, "top-ups, closes and refunds of one owner")
-        done = await follower.hub.top_up_for(desk.writers[follower.hub.caip2], order, signature)
+        with desk.sponsor.pays(served.owner, CARRIED_PER_DAY, _CARRIED):
+            done = await follower.hub.top_up_for(desk.writers[follower.hub.caip2], order, signature)
         await follower.catch_up()
         return json_response({**describe_session(desk, served), **_told(done)})
 
@@ -152,8 +154,8 @@ class SessionsApi:
             raise InvalidValue(f"the order's deadline is {order.deadline}; it is {desk.now} already")
         message = digest(follower.hub.sessions_domain.separator, order.struct_hash)
         require_signer(message, signature, sender, "the close request")
-        desk.sponsor.count(served.owner, CARRIED_PER_DAY, "top-ups, closes and refunds of one owner")
-        done = await follower.hub.request_close_for(desk.writers[follower.hub.caip2], order, signature)
+        with desk.sponsor.pays(served.owner, CARRIED_PER_DAY, _CARRIED):
+            done = await follower.hub.request_close_for(desk.writers[follower.hub.caip2], order, signature)
         await follower.catch_up()
         return json_response({**describe_session(desk, served), **_told(done)})
 
@@ -163,8 +165,8 @@ class SessionsApi:
         follower = desk.hub(served.hub.chain)
         if served.life.refund is not None:
             return json_response(describe_session(desk, served))
-        desk.sponsor.count(served.owner, CARRIED_PER_DAY, "top-ups, closes and refunds of one owner")
-        done = await follower.hub.close(desk.writers[follower.hub.caip2], served.book.session)
+        with desk.sponsor.pays(served.owner, CARRIED_PER_DAY, _CARRIED):
+            done = await follower.hub.close(desk.writers[follower.hub.caip2], served.book.session)
         await follower.catch_up()
         return json_response({**describe_session(desk, served), **_told(done)})
 
