@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import uvloop
 LOOPBACK = "127.0.0.1"
 _LAST_RESORT_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
+_NESTING = 1_000
 _log = structlog.get_logger()
 
 
@@ -26,6 +28,7 @@ def run_service(main: Coroutine[Any, Any, None], *, parent_sentinel: int | None 
 
     A service that does not end within 20 seconds of being told so is ended. Errors of ``main`` are raised.
     """
+    _bound_nesting()
     _calm_collector()
     with contextlib.suppress(asyncio.CancelledError):
         uvloop.run(_until_stopped(main, parent_sentinel))
@@ -71,6 +74,17 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _bound_nesting() -> None:
+    """Have Python notice deep nesting while there is stack left.
+
+    py_ecc, which the chains' libraries import, raises the limit to 100,000: with that, a few kilobytes of nested JSON
+    from anybody overflow the stack and end the process. It is imported first, so that it does so before, and only once.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("py_ecc")
+    sys.setrecursionlimit(_NESTING)
 
 
 def _calm_collector() -> None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from tristrata.protocol.answers import JSON, LOGPROBS, TOOLS, TaskKind
-from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.errors import UNDECODABLE, TristrataError
 
 MAX_FRAME_BYTES = 4 * 1_048_576
 FEATURES = frozenset({TOOLS, JSON, LOGPROBS})
@@ -147,7 +147,7 @@ def decode_replies(data: bytes) -> list[Reply]:
     """The frames of an answer in one message. Raises `FrameInvalid`."""
     try:
         return _replies_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise FrameInvalid(f"a reply of {len(data)} bytes is not a list of frames: {error}") from error
 
 
@@ -157,5 +157,5 @@ def decode(data: bytes, kind: type[FrameType]) -> FrameType:
         raise FrameInvalid(f"a frame of {len(data)} bytes is longer than {MAX_FRAME_BYTES}")
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise FrameInvalid(f"a message of {len(data)} bytes is not a {kind.__name__}: {error}") from error

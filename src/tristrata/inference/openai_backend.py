@@ -24,6 +24,7 @@ from tristrata.inference.runtime import (
     TextPiece,
 )
 from tristrata.protocol.answers import TaskKind
+from tristrata.protocol.errors import UNDECODABLE
 
 MAX_EVENT_BYTES = 1_048_576
 """The most that one event of a stream, or one other answer, may be."""
@@ -149,7 +150,7 @@ class OpenAiRuntime:
             )
         try:
             return [model.id for model in msgspec.json.decode(body, type=_Models).data or ()]
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise BackendUnavailable(
                 f"the backend answers at {url} with something other than a list of models: {error}",
                 remedy="correct its address: it must be an OpenAI-compatible one (most end in /v1)",
@@ -171,7 +172,7 @@ class OpenAiRuntime:
     def _decode(self, data: bytes) -> Chunk:
         try:
             chunk = msgspec.json.decode(data, type=Chunk)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise self._broken(f"it sent an event that is no completion chunk: {error}") from error
         if chunk.error is not None:
             raise self._broken(_error_in(data))
@@ -210,7 +211,7 @@ def _error_in(body: bytes) -> str:
     try:
         error = msgspec.json.decode(body)["error"]
         message = str(error["message"] if isinstance(error, dict) else error)
-    except (msgspec.MsgspecError, LookupError, TypeError):
+    except (*UNDECODABLE, LookupError, TypeError):
         message = body.decode(errors="replace").strip()
     return message[:_SHOWN_CHARACTERS]
 

@@ -9,6 +9,7 @@ import msgspec
 
 from tristrata.inference.runtime import InferenceError, Request, Runtime, TextPiece
 from tristrata.protocol.answers import JSON, LOGPROBS, TOOLS
+from tristrata.protocol.errors import UNDECODABLE
 
 _MAX_TOKENS = 200
 _SCHEMA = {
@@ -48,7 +49,7 @@ async def _keeps_to_a_schema(runtime: Runtime) -> bool:
                 return False
     try:
         msgspec.json.decode(text, type=_Ready)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return False
     return True
 

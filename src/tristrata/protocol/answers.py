@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from tristrata.protocol.errors import TristrataError
+from tristrata.protocol.errors import UNDECODABLE, TristrataError
 
 TOOLS, JSON, LOGPROBS = "tools", "json", "logprobs"
 """What a model's runtime may be able to do beyond plain text: call tools, keep to a JSON schema, tell probabilities."""
@@ -118,7 +118,7 @@ def decode_detail(data: bytes) -> Detail:
     """A detail as it came. Raises `DetailInvalid`."""
     try:
         return _detail_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise DetailInvalid(f"the details of a piece are not what they should be: {error}") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tristrata.protocol.errors import InvalidValue
+from tristrata.protocol.errors import UNDECODABLE, InvalidValue
 from tristrata.protocol.ids import ADDRESS_BYTES, Address, ModelId, RequestId, SessionId, checksum, show
 from tristrata.protocol.receipt import Assurance, Receipt
 from tristrata.protocol.signing import SIGNATURE_BYTES
@@ -170,7 +170,7 @@ def decode(data: bytes) -> Any:
     """The value in a JSON document. Raises `InvalidValue` when it is not JSON."""
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise InvalidValue(f"a document of {len(data)} bytes is not JSON: {error}") from error
 
 

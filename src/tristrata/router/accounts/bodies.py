@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
-from tristrata.protocol.errors import InvalidValue
+from tristrata.protocol.errors import UNDECODABLE, InvalidValue
 from tristrata.protocol.ids import parse_bytes32
 from tristrata.protocol.signing import SIGNATURE_BYTES
 from tristrata.protocol.units import MAX_AMOUNT, Amount, Timestamp
@@ -41,7 +41,7 @@ def decode(body: bytes, kind: type[Body]) -> Body:
     """A body as ``kind``. Raises `InvalidValue`."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise InvalidValue(f"the body is not what is expected here: {error}") from error
 
 

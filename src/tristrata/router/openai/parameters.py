@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from tristrata.protocol.errors import UNDECODABLE
 from tristrata.router.http import Refusal
 
 Check = Callable[[Any, str], Any]
@@ -43,7 +44,7 @@ def read(body: bytes, table: Table, required: Iterable[str] = (), *, names_unkno
     """
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise RequestInvalid(f"We could not parse the JSON body of your request: {error}") from error
     if not isinstance(fields, dict):
         raise RequestInvalid(f"The body of your request must be a JSON object, but it is {_type_of(fields)}.")
