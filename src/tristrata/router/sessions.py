@@ -86,6 +86,10 @@ class ServedSessions:
         """A session that is served, or `None`."""
         return self._sessions.get(session)
 
+    def awaiting(self) -> list[AwaitingReceipt]:
+        """Every receipt that awaits a voucher."""
+        return [awaiting for session in self._sessions.values() for awaiting in session.awaiting.values()]
+
     def of(self, owner: bytes) -> tuple[SessionId, ...]:
         """An owner's sessions, the newest last."""
         return self._owned.get(owner, ())

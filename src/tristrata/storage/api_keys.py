@@ -20,6 +20,7 @@ from tristrata.protocol.errors import InvalidValue, TristrataError
 from tristrata.protocol.ids import SessionId, show
 from tristrata.protocol.units import Amount, Timestamp
 from tristrata.protocol.voucher_book import BudgetExhausted
+from tristrata.storage.awaiting import AwaitingReceipt
 from tristrata.storage.database import METADATA, Database
 from tristrata.storage.usage import spent_by_key
 
@@ -188,6 +189,12 @@ class ApiKeys:
             self._version = max(self._version, row["version"])
         for secret in hashes:
             self._secrets[secret.secret_hash] = _Secret(self._keys[secret.key_id], Timestamp(secret.valid_until))
+
+    def count_awaiting(self, receipts: Iterable[AwaitingReceipt]) -> None:
+        """Count what receipts that await vouchers cost, once after a start: the book does not have them yet."""
+        for awaiting in receipts:
+            if (key := self._keys.get(awaiting.key_id)) is not None:
+                key.spend(awaiting.receipt.price)
 
     def find(self, secret_hash: bytes, now: float) -> ApiKey | None:
         """The key whose secret has this SHA-256, unless it was revoked, has expired or was replaced."""

@@ -12,6 +12,7 @@ from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.units import Amount
 from tristrata.storage import api_keys
 from tristrata.storage.api_keys import ApiKeys, KeyBudgetExhausted, KeyRefused, KeyUnknown, Scope
+from tristrata.storage.awaiting import AwaitingReceipt, AwaitingReceipts
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 from tristrata.storage.usage import tally, used
@@ -101,6 +102,22 @@ async def test_budget__over_a_restart__counts_everything_that_the_book_has(datab
     rows = await used(database, [mine[0].receipt.session], 0, 100_000, 10)
     assert sorted(rows, key=lambda row: row.key_id) == tally([*mine, make_entry(3)])
     assert [(row.requests, row.cost) for row in rows if row.key_id == key.id] == [(3, 30)]
+
+
+async def test_budget__over_a_restart__counts_what_awaits_vouchers_too(database: Database) -> None:
+    keys, store = await ApiKeys.open(database), AwaitingReceipts(database)
+    key = await keys.create(OWNER, hash_of("a"), NOW, budget=Amount(15))
+    entry = make_entry(0)  # ten base units
+    salts = (entry.prompt_salt, entry.output_salt)
+    await store.add(AwaitingReceipt(entry.chain, entry.receipt, entry.signature, *salts, 1, key.id))
+    await store.add(
+        AwaitingReceipt(entry.chain, replace(entry.receipt, request_id=b"x" * 32), entry.signature, *salts, 2)
+    )
+
+    reopened = await ApiKeys.open(database)
+    reopened.count_awaiting(await store.of(entry.receipt.session))
+    with pytest.raises(KeyBudgetExhausted, match="of 15, 5 is left"):
+        reopened.get(key.id, OWNER).hold(Amount(6))
 
 
 async def test_create__bad_values__are_refused_and_leave_nothing(database: Database) -> None:
