@@ -70,6 +70,7 @@ class EmbeddedRuntime:
         """The prompt after the model's chat template; of a completion, the prompt itself."""
         if kind is TaskKind.COMPLETION:
             return str(request["prompt"])
+        request = _for_llama(request)
         asked = {name: request[name] for name in _SEEN_BY_TEMPLATES if name in request}
         return str((await self._ask_server("/apply-template", asked))["prompt"])
 
@@ -89,7 +90,7 @@ class EmbeddedRuntime:
             loop.call_soon_threadsafe(chunks.put_nowait, chunk)
             return stopped
 
-        body = {**request, "stream": True, "stream_options": {"include_usage": True}}
+        body = {**_for_llama(request), "stream": True, "stream_options": {"include_usage": True}}
         is_chat = kind is TaskKind.CHAT
         handle = self._server.handle_chat_completions if is_chat else self._server.handle_completions
         running = loop.run_in_executor(self._pool, handle, body, take)
@@ -137,6 +138,16 @@ class EmbeddedRuntime:
             return xllamacpp.Server(parameters)
         except Exception as error:  # xllamacpp raises RuntimeError and ValueError alike
             raise BackendUnavailable(f"the model {self._weights} cannot be loaded: {error}") from error
+
+
+def _for_llama(request: Request) -> Request:
+    """llama.cpp knows no choice of one function by its name; that one as the only tool, required, means the same."""
+    choice = request.get("tool_choice")
+    if not isinstance(choice, dict):
+        return request
+    name = choice["function"]["name"]
+    tools = [tool for tool in request.get("tools", ()) if tool["function"]["name"] == name]
+    return {**request, "tools": tools, "tool_choice": "required"}
 
 
 def _detail(choice: dict[str, Any]) -> Detail | None:

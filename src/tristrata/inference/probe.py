@@ -11,7 +11,9 @@ from tristrata.inference.runtime import InferenceError, Request, Runtime, TextPi
 from tristrata.protocol.answers import JSON, LOGPROBS, TOOLS
 from tristrata.protocol.errors import UNDECODABLE
 
-_MAX_TOKENS = 200
+_MAX_TOKENS, _PREAMBLE = 200, 16
+"""The longest answer to a question, and how many pieces of text may come before the call of a tool."""
+
 _SCHEMA = {
     "type": "object",
     "properties": {"ready": {"type": "boolean"}},
@@ -64,13 +66,15 @@ async def _calls_tools(runtime: Runtime) -> bool:
     request = _ask(
         "Report that you are ready.",
         tools=[{"type": "function", "function": _FUNCTION}],
-        tool_choice={"type": "function", "function": {"name": _FUNCTION["name"]}},
+        tool_choice="required",
     )
+    said = 0
     async with aclosing(runtime.stream(request)) as pieces:
         async for piece in pieces:
             if isinstance(piece, TextPiece) and piece.detail is not None and piece.detail.tool_calls:
                 return True
-            if isinstance(piece, TextPiece) and piece.text.strip():
+            said += isinstance(piece, TextPiece)
+            if said > _PREAMBLE:
                 return False
     return False
 
