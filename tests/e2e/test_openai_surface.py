@@ -14,7 +14,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.support.world import MODEL, OWNER, POOR_KEY, SESSION, World, open_world
+from tests.support.world import MODEL, OWNER, POOR_KEY, SESSION, World, eventually, open_world
 from tristrata.protocol import codec
 from tristrata.router.openai.receipts import RECEIPT_HEADER
 
@@ -71,6 +71,26 @@ async def test_chat__three_choices_streaming__come_side_by_side(shared: World) -
     assert roles == ["assistant"] * 3
     assert last is not None
     assert (last.choices, last.usage.completion_tokens) == ([], 24)
+
+
+async def test_chat__client_leaves_two_choices__both_stop_and_are_billed(shared: World) -> None:
+    before = len(await shared.book.entries(SESSION))
+    story: Any = [{"role": "user", "content": "Tell a very long story."}]
+    stream = await shared.client().chat.completions.create(
+        model=MODEL, messages=story, n=2, max_tokens=1_000, stream=True
+    )
+    seen = set()
+    async for chunk in stream:
+        seen |= {choice.index for choice in chunk.choices}
+        if seen == {0, 1}:
+            break
+    await stream.close()
+
+    async def billed() -> bool:
+        return len(await shared.book.entries(SESSION)) == before + 2 and shared.rich.book.in_flight == 0
+
+    await eventually(billed)
+    assert all(entry.receipt.output_tokens < 500 for entry in (await shared.book.entries(SESSION))[before:])
 
 
 async def test_chat__logprobs__tell_each_token(shared: World) -> None:

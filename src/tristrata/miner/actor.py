@@ -106,7 +106,9 @@ async def _start(runtime: Runtime) -> tuple[str, ...]:
     while True:
         try:
             await runtime.start()
-            return await probe(runtime)
+            features = await probe(runtime)
+            _log.info("model ready", features=features)
+            return features
         except BackendUnavailable as error:
             _log.warning("backend not ready", reason=error.message, remedy=error.remedy)
             await asyncio.sleep(_RETRY_SECONDS)
