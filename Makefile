@@ -54,7 +54,7 @@ demo: setup  ## See it work: make demo PROMPT="…" ARGS="--json out.json --keep
 
 test: setup  ## All tests that need nothing but this repository
 	@$(BIN)/python -m pytest -q -m "not system" -n auto --dist loadfile tests/unit tests/contracts
-	@$(BIN)/python -m pytest -q -m "not system" tests/integration tests/e2e
+	@$(BIN)/python -m pytest -q -m "not system" tests/integration tests/e2e tests/chaos
 
 test-system: setup  ## Tests that need Debian packages: tmux, curl
 	@$(BIN)/python -m pytest -q -m system; code=$$?; \

@@ -23,8 +23,9 @@ from tristrata.fabric.connection import ReplyInbox, connect
 from tristrata.fabric.frames import Offer
 from tristrata.fabric.keys import new_seed, public_bytes
 from tristrata.fabric.server import FabricServer
-from tristrata.inference.runtime import ChatRequest, Done, Piece, TextPiece
+from tristrata.inference.runtime import Done, Piece, Request, TextPiece
 from tristrata.miner.service import MinerService
+from tristrata.protocol.answers import TaskKind
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, ModelId, SessionId, chain_ref, eip155
 from tristrata.protocol.receipt import Assurance
@@ -39,9 +40,8 @@ from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.serving import Desk
-from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions
-from tristrata.storage.api_keys import ApiKeys
-from tristrata.storage.awaiting import AwaitingReceipts
+from tristrata.router.sessions import HubFacts, ServedSession
+from tristrata.router.state import open_state
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 
@@ -154,7 +154,7 @@ class StubRuntime:
     async def close(self) -> None:
         """Nothing to let go of."""
 
-    async def render(self, request: ChatRequest) -> str:
+    async def render(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> str:
         """The messages, one a line."""
         return "\n".join(f"{message['role']}: {message['content']}" for message in request["messages"])
 
@@ -162,7 +162,7 @@ class StubRuntime:
         """As many as every prompt has here."""
         return PROMPT_TOKENS
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+    async def stream(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> AsyncGenerator[Piece, None]:
         """The pieces, without a pause but the one that is asked for."""
         yield TextPiece(PIECES[0], 1)
         if request.get("seed") == AHEAD_SEED:
@@ -191,24 +191,21 @@ async def _run_miner(url: str, seed: bytes) -> None:
 async def _run_router(url: str, seed: bytes, path: Path, keys: tuple[str, ...], port: int) -> None:
     # As `tristrata.router.service.run` puts it together, without what follows the chains.
     async with AsyncExitStack() as stack:
-        database = await Database.open(path)
-        stack.push_async_callback(database.close)
+        state = await stack.enter_async_context(open_state(path, _ROUTER_NAME, ""))
         connection = await connect(url, seed, "router")
         stack.push_async_callback(connection.close)
         inbox, presence = ReplyInbox(connection, _ROUTER_NAME), Presence(connection)
         await inbox.start()
         await presence.start()
-        api_keys, sessions = await ApiKeys.open(database), ServedSessions()
         for number, key in enumerate(keys):
             session = make_session(number)
-            sessions.add(session)
-            await api_keys.grant(sha256(key.encode()).digest(), session.owner, session.book.session, Timestamp(0))
-        book = ReceiptBook(database)
-        own_keys = OwnKeyDesk(book, AwaitingReceipts(database), partial(publish_voucher, connection), Amount(0))
-        desk = Desk(connection, inbox, presence, book, own_keys, _ROUTER_NAME)
+            state.sessions.add(session)
+            await state.keys.grant(sha256(key.encode()).digest(), session.owner, session.book.session, Timestamp(0))
+        own_keys = OwnKeyDesk(state.book, state.awaiting, partial(publish_voucher, connection), Amount(0))
+        desk = Desk(connection, inbox, presence, state.book, own_keys, state.fleet, _ROUTER_NAME)
         stack.push_async_callback(desk.drain)
         models = [ServedModel(MODEL, MODEL_ID, 2_048)]
         while not len(presence.market):  # noqa: ASYNC110 — it has no event to wait for
             await asyncio.sleep(0.01)
-        api = OpenAiApi(desk, Callers(api_keys, sessions), Catalogue(models))
+        api = OpenAiApi(desk, Callers(state.keys, state.sessions), Catalogue(models))
         await serve(create_app(api.routes, dict), LOOPBACK, port)

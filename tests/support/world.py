@@ -44,8 +44,8 @@ from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions
+from tristrata.router.state import open_state
 from tristrata.storage.api_keys import ApiKeys
-from tristrata.storage.awaiting import AwaitingReceipts
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 
@@ -127,21 +127,20 @@ async def open_world(
     inbox, presence = ReplyInbox(router_connection, "r1"), Presence(router_connection)
     await inbox.start()
     await presence.start()
-    database = await Database.open(folder / "book.sqlite")
-    book = ReceiptBook(database)
+    opened = open_state(folder / "book.sqlite", "r1", "")
+    state = await opened.__aenter__()
+    book, keys, sessions = state.book, state.keys, state.sessions
     hub = HubFacts(HUB, SEPARATOR, {MINER: address_of(SIGNING_KEY.public_key)})
-    sessions = ServedSessions()
     sessions.add(make_session(SESSION, 10**6, hub))
     sessions.add(make_session(POOR, 1, hub))
-    keys = await ApiKeys.open(database)
     for key, session in ((KEY, SESSION), (POOR_KEY, POOR)):
         await keys.grant(sha256(key.encode()).digest(), OWNER, session, 0)
     callers = Callers(keys, sessions)
     models = [ServedModel(MODEL, SMOLLM2.model_id, 2_048), ServedModel("other", b"\x01" * 32, 2_048)]
     publish = functools.partial(publish_voucher, router_connection)
-    own_keys = OwnKeyDesk(book, AwaitingReceipts(database), publish, Amount(2_000))
-    desk = Desk(router_connection, inbox, presence, book, own_keys, "r1")
-    world = World("", sessions, book, presence, miner, fabric, desk, callers, keys, database)
+    own_keys = OwnKeyDesk(book, state.awaiting, publish, Amount(2_000))
+    desk = Desk(router_connection, inbox, presence, book, own_keys, state.fleet, "r1")
+    world = World("", sessions, book, presence, miner, fabric, desk, callers, keys, state.database)
     routes = [*OpenAiApi(desk, callers, Catalogue(models)).routes, *ReceiptsApi(callers, book, NoChains()).routes]
     app = create_app([*routes, *more_routes(world)], dict)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
@@ -161,7 +160,7 @@ async def open_world(
     for connection in (miner_connection, router_connection, admission):
         await connection.close()
     await runtime.close()
-    await database.close()
+    await opened.__aexit__(None, None, None)
     await fabric.stop()
 
 

@@ -6,19 +6,37 @@ import typer
 
 from tristrata.cli.options import DEFAULT_NETWORK, NetworkName
 
+DatabaseUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="TRISTRATA_DATABASE",
+        help="postgresql://…, which the routers of a fleet and their settler share (default: a file of its own).",
+        metavar="URL",
+        show_default=False,
+    ),
+]
 
-def router(network: NetworkName = DEFAULT_NETWORK) -> None:
-    """Run the network's router: the OpenAI-compatible API."""
+
+def router(
+    network: NetworkName = DEFAULT_NETWORK,
+    name: Annotated[str, typer.Option(help="The router's name; each one of a fleet has another.")] = "router",
+    listen: Annotated[
+        str,
+        typer.Option(help="Where it is reached, also by other routers (default: the network file's).", metavar="URL"),
+    ] = "",
+    database: DatabaseUrl = "",
+) -> None:
+    """Run a router: the OpenAI-compatible API. Any number of them share a PostgreSQL database."""
     from tristrata.router.service import run
 
-    _run_alone(network, "router", run)
+    _run_alone(network, name, run, database_url=database or None, listen=listen or None)
 
 
-def settler(network: NetworkName = DEFAULT_NETWORK) -> None:
+def settler(network: NetworkName = DEFAULT_NETWORK, database: DatabaseUrl = "") -> None:
     """Run the settler: it charges sessions by the vouchers in the router's receipt book."""
     from tristrata.settler.service import run
 
-    _run_alone(network, "settler", run)
+    _run_alone(network, "settler", run, database_url=database or None)
 
 
 def relayer(network: NetworkName = DEFAULT_NETWORK) -> None:
@@ -70,11 +88,13 @@ def miner(
     run_service(partial(run, settings, known)())
 
 
-def _run_alone(network: str, name: str, run: Any) -> None:
+def _run_alone(network: str, name: str, run: Any, **changes: Any) -> None:
+    from dataclasses import replace
+
     from tristrata.cli.options import home_of
     from tristrata.config.actor import read_actor
     from tristrata.process import log_to_stderr, run_service
 
-    settings = read_actor(home_of(network), name)
+    settings = replace(read_actor(home_of(network), name), **changes)
     log_to_stderr()
     run_service(run(settings))

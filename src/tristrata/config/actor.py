@@ -10,13 +10,17 @@ from tristrata.config.network import Network, NetworkFileInvalid, read_network
 
 @dataclass(frozen=True)
 class ActorSettings:
-    """One actor of one network. Keys are in the home's keystores, named after the actor."""
+    """One actor of one network. Keys are in the home's keystores, named after its role.
+
+    ``database_url`` replaces its own file, ``listen`` the network file's router address.
+    """
 
     name: str
     home: NetworkHome
     network: Network
     manifest: Manifest
     database_url: str | None = None
+    listen: str | None = None
 
     @property
     def database(self) -> Path | str:
@@ -35,6 +39,8 @@ class ActorSettings:
     @property
     def router(self) -> str:
         """The router's address. Raises `NetworkFileInvalid` when the network file has none."""
+        if self.listen is not None:
+            return self.listen
         if self.network.router is None:
             raise NetworkFileInvalid(
                 f"network {self.network.name} has no router address", remedy="start it: tristrata up"

@@ -1,7 +1,8 @@
 """A connection to the fabric that survives restarts of its server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import nats
 import structlog
@@ -15,23 +16,27 @@ from tristrata.fabric.keys import seed_text
 MAX_WAITING_BYTES = 4 * 1_048_576
 """How much of one answer may wait for a client that reads slowly."""
 
+_RECONNECTED: WeakKeyDictionary[Client, list[Callable[[], None]]] = WeakKeyDictionary()
 _log = structlog.get_logger()
 
 
-async def connect(
-    url: str, seed: bytes, name: str, *, on_reconnect: Callable[[], Awaitable[None]] | None = None
-) -> Client:
-    """Connect as the holder of ``seed``, and stay connected: the client reconnects for ever, ten times a second."""
+async def connect(url: str, seed: bytes, name: str) -> Client:
+    """Connect as the holder of ``seed``, and stay connected: the client reconnects for ever, ten times a second.
+
+    ``url`` is a server's address, or those of a cluster's servers with commas between.
+    """
 
     async def told(error: Exception) -> None:
         _log.info("fabric", connection=name, error=repr(error))
 
-    async def again() -> None:
-        if on_reconnect is not None:
-            await on_reconnect()
+    again: list[Callable[[], None]] = []
 
-    return await nats.connect(
-        url,
+    async def reconnected() -> None:
+        for callback in again:
+            callback()
+
+    connection = await nats.connect(
+        url.split(","),
         name=name,
         nkeys_seed_str=seed_text(seed).decode(),
         max_reconnect_attempts=-1,
@@ -39,8 +44,15 @@ async def connect(
         connect_timeout=5,
         ping_interval=10,
         error_cb=told,
-        reconnected_cb=again,
+        reconnected_cb=reconnected,
     )
+    _RECONNECTED[connection] = again
+    return connection
+
+
+def when_reconnected(connection: Client, callback: Callable[[], None]) -> None:
+    """Have ``callback`` called whenever the connection was lost and is there again: what was under way may be lost."""
+    _RECONNECTED[connection].append(callback)
 
 
 async def settle(connection: Client) -> None:
@@ -53,7 +65,10 @@ async def settle(connection: Client) -> None:
 
 
 class Replies:
-    """The frames of one answer, as they arrive. ``heard_at`` is when the last came, by the event loop's clock."""
+    """The frames of one answer, as they arrive. ``heard_at`` is when the last came, by the event loop's clock.
+
+    ``was_heard`` says whether any has.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -62,6 +77,7 @@ class Replies:
         self._is_over = False
         self._waiter: asyncio.Future[None] | None = None
         self.heard_at = self._loop.time()
+        self.was_heard = False
 
     async def get(self) -> list[Reply]:
         """All frames that are there, once there are any; none when no more will come."""
@@ -77,6 +93,7 @@ class Replies:
     def put(self, data: bytes) -> None:
         """Take in a message. One that is no reply, or too much that nobody reads, ends the answer."""
         self.heard_at = self._loop.time()
+        self.was_heard = True
         self._size += len(data)
         try:
             self._frames += decode_replies(data)
@@ -110,6 +127,7 @@ class ReplyInbox:
         """Subscribe."""
         await self._connection.subscribe(subjects.replies(self._router_id), cb=self._dispatch)
         await settle(self._connection)
+        when_reconnected(self._connection, self._end_all)
 
     def open(self, request_id: bytes) -> Replies:
         """The replies to one request, from now on."""
@@ -120,6 +138,10 @@ class ReplyInbox:
     def close(self, request_id: bytes) -> None:
         """Forget a request; late frames are dropped."""
         self._open.pop(request_id.hex(), None)
+
+    def _end_all(self) -> None:
+        for replies in self._open.values():
+            replies.end()
 
     async def _dispatch(self, message: Msg) -> None:
         replies = self._open.get(message.subject.rpartition(".")[2])

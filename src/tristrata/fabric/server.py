@@ -5,10 +5,11 @@ import json
 import sysconfig
 from pathlib import Path
 
+import msgspec
 import nkeys
 
 from tristrata.fabric.keys import public_text
-from tristrata.process import end_with_parent, remembered_port
+from tristrata.process import LOOPBACK, end_with_parent, remembered_port
 from tristrata.protocol.errors import TristrataError
 
 MAX_PAYLOAD_BYTES = 8 * 1_048_576
@@ -26,11 +27,31 @@ def issuer_text(seed: bytes) -> bytes:
     return bytes(nkeys.encode_seed(seed, nkeys.PREFIX_BYTE_ACCOUNT))
 
 
-class FabricServer:
-    """One nats-server. ``router_seed`` and ``admission_seed`` are user seeds, ``issuer_seed`` signs admissions."""
+class Cluster(msgspec.Struct, frozen=True):
+    """A server's place among others: its ``name``, the ``port`` for their routes, and all their ports."""
 
-    def __init__(self, folder: Path, *, router_seed: bytes, admission_seed: bytes, issuer_seed: bytes) -> None:
+    name: str
+    port: int
+    ports: tuple[int, ...]
+
+
+class FabricServer:
+    """One nats-server. ``router_seed`` and ``admission_seed`` are user seeds, ``issuer_seed`` signs admissions.
+
+    With ``cluster`` it is one of several: whoever is connected to one of them reaches everybody.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        router_seed: bytes,
+        admission_seed: bytes,
+        issuer_seed: bytes,
+        cluster: Cluster | None = None,
+    ) -> None:
         self._folder = folder
+        self._cluster = cluster
         self._router = public_text(router_seed)
         self._admission = public_text(admission_seed)
         self._issuer = nkeys.from_seed(issuer_text(issuer_seed)).public_key.decode()
@@ -81,6 +102,7 @@ class FabricServer:
 
     def _configuration(self, port: int) -> dict[str, object]:
         return {
+            **self._cluster_configuration(),
             "listen": f"127.0.0.1:{port}",
             "max_payload": MAX_PAYLOAD_BYTES,
             "max_connections": 10_000,
@@ -96,4 +118,14 @@ class FabricServer:
                     "auth_users": [self._admission, self._router],
                 }
             },
+        }
+
+    def _cluster_configuration(self) -> dict[str, object]:
+        if self._cluster is None:
+            return {}
+        own = self._cluster.port
+        routes = [f"nats-route://{LOOPBACK}:{port}" for port in self._cluster.ports if port != own]
+        return {
+            "server_name": self._cluster.name,
+            "cluster": {"name": "tristrata", "listen": f"{LOOPBACK}:{own}", "routes": routes},
         }

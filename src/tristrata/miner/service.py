@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tristrata.fabric import subjects
-from tristrata.fabric.connection import settle
+from tristrata.fabric.connection import settle, when_reconnected
 from tristrata.fabric.frames import (
     Cancel,
     Delta,
@@ -75,6 +75,7 @@ class MinerService:
         if self._on_voucher is not None:
             await self._connection.subscribe(subjects.voucher(self._miner), cb=self._on_voucher)
         await settle(self._connection)
+        when_reconnected(self._connection, self._begin_anew)
         try:
             while True:
                 await self._announce()
@@ -84,6 +85,12 @@ class MinerService:
             await self._announce()
             if self._running:
                 await asyncio.wait(self._running, timeout=_DRAIN_SECONDS)
+
+    def _begin_anew(self) -> None:
+        """The connection was lost: so may be pieces of what was being answered. Another run says so at once."""
+        self._run = os.urandom(16)
+        for running in self._running:
+            running.cancel()
 
     async def _announce(self) -> None:
         if self._connection.is_connected:

@@ -14,13 +14,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tristrata.protocol.errors import TristrataError
 from tristrata.router.endpoint import Endpoint
+from tristrata.router.fleet import OwnedElsewhere
+from tristrata.router.forwarding import FleetFront, Forwarder, leave_to_owner
 from tristrata.router.http import Refusal, json_response, on_error, on_fault, on_refusal, on_unknown_url
 
 _SHUTDOWN_SECONDS = 5
 
 
-def create_app(routes: list[Route], health: Callable[[], dict[str, Any]]) -> ASGIApp:
-    """The API over its routes; ``health`` is what ``/health`` answers."""
+def create_app(
+    routes: list[Route], health: Callable[[], dict[str, Any]], forwarder: Forwarder | None = None
+) -> ASGIApp:
+    """The API over its routes; ``health`` is what ``/health`` answers, ``forwarder`` is there in a fleet."""
 
     async def tell(_: Request) -> Response:
         return json_response(health())
@@ -29,6 +33,7 @@ def create_app(routes: list[Route], health: Callable[[], dict[str, Any]]) -> ASG
         routes=[Route("/health", tell), *routes],
         exception_handlers={
             Refusal: on_refusal,
+            OwnedElsewhere: leave_to_owner,
             TristrataError: on_error,
             404: on_unknown_url,
             405: on_unknown_url,
@@ -42,7 +47,7 @@ def create_app(routes: list[Route], health: Callable[[], dict[str, Any]]) -> ASG
         endpoint = direct.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         await (endpoint or starlette)(scope, receive, send)
 
-    return app
+    return app if forwarder is None else FleetFront(app, forwarder)
 
 
 async def serve(app: ASGIApp, host: str, port: int) -> None:

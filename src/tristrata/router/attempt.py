@@ -17,8 +17,8 @@ from tristrata.storage.api_keys import ApiKey
 from tristrata.storage.awaiting import AwaitingReceipt
 from tristrata.storage.receipt_book import BookEntry
 
-FIRST_PIECE_SECONDS, NEXT_PIECE_SECONDS = 600, 60
-"""How long a miner that is there may take to its first piece, and from one to the next."""
+ACCEPT_SECONDS, FIRST_PIECE_SECONDS, NEXT_PIECE_SECONDS = 5, 600, 60
+"""How long a miner that is there may take to say that it has begun, to its first piece, and from one to the next."""
 
 _CHECK_SECONDS = 1.0
 
@@ -119,6 +119,8 @@ class Attempt:
     def _check(self) -> None:
         """Once a second: is the miner there, and does it still answer?"""
         patience = NEXT_PIECE_SECONDS if self.text else FIRST_PIECE_SECONDS
+        if not self._replies.was_heard:
+            patience = ACCEPT_SECONDS
         if self._presence.is_there(self.miner, self._run) and self._loop.time() < self._replies.heard_at + patience:
             self._watch = self._loop.call_later(_CHECK_SECONDS, self._check)
         else:

@@ -16,6 +16,7 @@ from starlette.types import Scope as AsgiScope
 
 from tristrata.protocol.errors import TristrataError
 from tristrata.router.callers import Caller, Callers
+from tristrata.router.fleet import OwnedElsewhere
 from tristrata.router.http import Refusal, fault_body, on_error, on_fault, on_refusal, read_body, refusal_of
 from tristrata.storage.api_keys import Scope
 
@@ -40,12 +41,12 @@ class Endpoint:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        leaving: _Leaving | None = None
+        leaving: Leaving | None = None
         try:
             caller = self._callers.authenticate(request)
             caller.require(self._scope)
             body = await read_body(request)
-            leaving = _Leaving(receive)
+            leaving = Leaving(receive)
             response = await self._handler(caller, body)
             await response(scope, receive, send)
         except asyncio.CancelledError:
@@ -53,6 +54,8 @@ class Endpoint:
                 raise
         except Refusal as refusal:
             await (await on_refusal(request, refusal))(scope, receive, send)
+        except OwnedElsewhere:
+            raise
         except TristrataError as error:
             await (await on_error(request, error))(scope, receive, send)
         except Exception as error:
@@ -136,7 +139,7 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
 
-class _Leaving:
+class Leaving:
     """Cancels the task that made it when its client leaves."""
 
     def __init__(self, receive: Receive) -> None:
@@ -146,6 +149,7 @@ class _Leaving:
         self._watch = asyncio.ensure_future(self._wait())
 
     def close(self) -> None:
+        """Watch no more."""
         self._watch.cancel()
 
     async def _wait(self) -> None:

@@ -13,10 +13,13 @@ from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataE
 from tristrata.protocol.sign_in import SignInRefused
 from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
 from tristrata.router.attempt import ContextExceeded, MinerLost, RequestUnanswerable
+from tristrata.router.fleet import FleetUnavailable, OwnedElsewhere, OwnerLost
 from tristrata.router.matching import FeatureMissing, NoCapacity
 from tristrata.router.own_keys import VoucherConflict
 from tristrata.router.sessions import SessionUnknown
 from tristrata.storage.api_keys import KeyRefused, KeyUnknown
+from tristrata.storage.ownership import OwnershipLost
+from tristrata.storage.receipt_book import BookUnavailable
 
 MAX_BODY_BYTES = 1_048_576
 _log = structlog.get_logger()
@@ -33,6 +36,11 @@ _STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
     NoCapacity: (503, "no_capacity"),
     ChainUnreachable: (503, "chain_unreachable"),
     MinerLost: (502, "miner_lost"),
+    OwnershipLost: (503, "session_moved"),
+    OwnedElsewhere: (503, "session_moved"),
+    FleetUnavailable: (503, "database_unavailable"),
+    BookUnavailable: (503, "database_unavailable"),
+    OwnerLost: (502, "router_lost"),
     TransactionReverted: (409, "refused_by_contract"),
     SignInRefused: (401, "sign_in_refused"),
     VoucherConflict: (409, "voucher_conflict"),

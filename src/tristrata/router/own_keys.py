@@ -72,7 +72,11 @@ class OwnKeyDesk:
         """Take in a checked receipt: its price stays reserved until its voucher. Raises `ReceiptRefused`."""
         session.book, _ = apply(session.book, AwaitVoucher(awaiting.receipt))
         session.awaiting[awaiting.receipt.request_id] = awaiting
-        await self._awaiting.add(awaiting)
+        try:
+            await self._awaiting.add(awaiting)
+        except BaseException:
+            session.is_stale = True
+            raise
 
     async def take(self, session: ServedSession, posted: Sequence[PostedVoucher]) -> int:
         """Acknowledge receipts in the order given, all or none; gives how many were new.

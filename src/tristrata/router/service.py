@@ -30,13 +30,9 @@ from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi, ReceiptStages
 from tristrata.router.serving import Desk
-from tristrata.router.sessions import ServedSessions
-from tristrata.storage.api_keys import ApiKeys
-from tristrata.storage.awaiting import AwaitingReceipts
+from tristrata.router.state import open_state
 from tristrata.storage.content_store import ContentStore
-from tristrata.storage.database import Database
 from tristrata.storage.intents import Intents
-from tristrata.storage.receipt_book import ReceiptBook
 
 ROUTER, SESSION_MASTER, ROUTER_NATS = "router", "router-sessions", "router-nats"
 """Keystores: the account that pays gas and earns, the master of managed session keys, the NATS seed."""
@@ -51,17 +47,16 @@ async def run(settings: ActorSettings) -> None:
     address = address_of(key.public_key)
     async with AsyncExitStack() as stack:
         chains = await stack.enter_async_context(Chains(network))
-        database = await Database.open(settings.database)
-        stack.push_async_callback(database.close)
+        state = await stack.enter_async_context(open_state(settings.database, settings.name, settings.router))
+        book, sessions, awaiting = state.book, state.sessions, state.awaiting
         connection = await connect(settings.fabric, load_secret(home.keystore(ROUTER_NATS), password), settings.name)
         stack.push_async_callback(connection.close)
         inbox, presence = ReplyInbox(connection, settings.name), Presence(connection)
         await inbox.start()
         await presence.start()
 
-        book, keys, sessions = ReceiptBook(database), await ApiKeys.open(database), ServedSessions()
-        tokens, awaiting = SignInTokens(master), AwaitingReceipts(database)
-        callers = Callers(keys, sessions, tokens.read_token)
+        tokens = SignInTokens(master)
+        callers = Callers(state.keys, sessions, tokens.read_token)
         followers = {
             caip2: HubFollower(hub, address, master, sessions, book, awaiting)
             for caip2, hub in open_hubs(network, settings.manifest, chains).items()
@@ -70,14 +65,14 @@ async def run(settings: ActorSettings) -> None:
         keys.count_awaiting(sessions.awaiting())
         welcome_chain = network.roles.onboarding[0]
         welcome = Welcome(network, settings.manifest, welcome_chain, chains[welcome_chain])
-        intents = Intents(database)
+        intents = Intents(state.database)
         written = [welcome.chain, *(follower.hub.chain for follower in followers.values())]
         writers = {chain.caip2: TransactionWriter(chain, key, intents) for chain in written}
         models = served_models(network)
         unvouchered_limit = Amount(network.parameters.unvouchered_limit)
         publish = functools.partial(publish_voucher, connection)
         own_keys = OwnKeyDesk(book, awaiting, publish, unvouchered_limit)
-        desk = Desk(connection, inbox, presence, book, own_keys, settings.name)
+        desk = Desk(connection, inbox, presence, book, own_keys, state.fleet, settings.name)
         stack.push_async_callback(desk.drain)
         rules = RouterRules(
             address,
@@ -88,7 +83,7 @@ async def run(settings: ActorSettings) -> None:
             urlsplit(settings.router).netloc,
             tuple(models),
         )
-        accounts = AccountDesk(rules, welcome, followers, writers, sessions, keys, callers, tokens, own_keys, database)
+        accounts = AccountDesk(rules, welcome, followers, writers, callers, tokens, own_keys, state)
         chat = OpenAiApi(desk, callers, Catalogue(models))
         hubs = {caip2: follower.hub for caip2, follower in followers.items()}
         security = Security(network, settings.manifest, chains)
@@ -104,9 +99,10 @@ async def run(settings: ActorSettings) -> None:
             for follower in followers.values():
                 group.create_task(follower.run())
             group.create_task(stages.run())
-            if database.is_shared:
-                group.create_task(keys.follow())
-            app = create_app([*chat.routes, *account_routes(accounts), *receipts.routes], health)
+            if state.database.is_shared:
+                group.create_task(state.keys.follow())
+            group.create_task(state.fleet.run())
+            app = create_app([*chat.routes, *account_routes(accounts), *receipts.routes], health, state.forwarder)
             group.create_task(serve(app, address_parts.hostname or "127.0.0.1", address_parts.port or 80))
 
 

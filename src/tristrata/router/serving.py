@@ -22,6 +22,7 @@ from tristrata.protocol.units import Milliseconds, cost_of
 from tristrata.protocol.voucher_book import Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
 from tristrata.router.attempt import FIRST_PIECE_SECONDS, Attempt, MinerLost
+from tristrata.router.fleet import Fleet
 from tristrata.router.matching import Match
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
@@ -78,6 +79,7 @@ class Desk:
         presence: Presence,
         book: ReceiptBook,
         own_keys: OwnKeyDesk,
+        fleet: Fleet,
         name: str,
     ) -> None:
         self._connection = connection
@@ -85,6 +87,7 @@ class Desk:
         self._presence = presence
         self._book = book
         self._own_keys = own_keys
+        self._fleet = fleet
         self._name = name
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -99,9 +102,11 @@ class Desk:
         """The answer as it comes; the receipt last. ``key`` is the API key that asks, whose budget is held to.
 
         Closing it, or cancelling whoever awaits it, stops the miner and bills what was streamed. Raises
-        `ServiceRefused`, `NoCapacity`, `FeatureMissing`, `RequestUnanswerable` or `MinerLost`. Another miner is tried
-        as long as nothing was streamed.
+        `OwnedElsewhere`, `FleetUnavailable`, `ServiceRefused`, `NoCapacity`, `FeatureMissing`, `RequestUnanswerable` or
+        `MinerLost`. Another miner is tried as long as nothing was streamed.
         """
+        if not self._fleet.owns(session):
+            await self._fleet.own(session)
         tried: frozenset[Address] = frozenset()
         began = False
         while True:
@@ -212,7 +217,11 @@ class Desk:
             appended_at=Milliseconds(time.time_ns() // 1_000_000),
             key_id=attempt.key.id if attempt.key else "",
         )
-        await self._book.append(entry)
+        try:
+            await self._book.append(entry)
+        except BaseException:
+            session.is_stale = True  # it has an answer that the book does not have
+            raise
         await publish_voucher(self._connection, session, done.voucher)
         return entry
 

@@ -8,10 +8,13 @@ from coincurve import PrivateKey
 
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, Caip2, RequestId, SessionId, show
+from tristrata.protocol.incremental_tree import IncrementalTree
 from tristrata.protocol.units import Amount, Timestamp
 from tristrata.protocol.voucher_book import Acknowledge, Reserve, VoucherBook, apply
-from tristrata.storage.awaiting import AwaitingReceipt
+from tristrata.storage.awaiting import AwaitingReceipt, AwaitingReceipts
 from tristrata.storage.receipt_book import ReceiptBook
+
+_RECENT = 1_000
 
 
 class SessionUnknown(TristrataError):
@@ -41,6 +44,8 @@ class SessionLife(msgspec.Struct):
 class ServedSession(msgspec.Struct):
     """One session while it is served. ``bound`` is the miner that answered last.
 
+    ``is_stale`` says that the database may know better: it is read anew before the session is served again.
+
     ``key`` is the session's key in managed custody; `None` where its owner keeps it. Then ``awaiting`` holds the
     receipts that await the owner's vouchers, in the order they ended, and ``vouchering`` lets in one list of them at a
     time.
@@ -51,6 +56,7 @@ class ServedSession(msgspec.Struct):
     book: VoucherBook
     key: PrivateKey | None
     bound: Address | None = None
+    is_stale: bool = False
     life: SessionLife = msgspec.field(default_factory=SessionLife)
     awaiting: dict[RequestId, AwaitingReceipt] = {}
     vouchering: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
@@ -110,6 +116,24 @@ async def replay(book: VoucherBook, receipts: ReceiptBook) -> VoucherBook:
         acknowledged, _ = apply(reserved, Acknowledge(entry.receipt))
         book = msgspec.structs.replace(acknowledged, ending=book.ending, charged=book.charged, deposit=book.deposit)
     return book
+
+
+async def restore(served: ServedSession, receipts: ReceiptBook, awaiting: AwaitingReceipts) -> None:
+    """Read a session anew from the database; what is being answered here stays reserved."""
+    was = served.book
+    blank = msgspec.structs.replace(was, cumulative=Amount(0), earned={}, reserved={}, tree=IncrementalTree())
+    read = await replay(blank, receipts)
+    waiting = await awaiting.of(was.session) if served.key is None else []
+    now = served.book  # the hub's events went on meanwhile
+    known = {entry.receipt.request_id for entry in await receipts.newest(was.session, _RECENT)}
+    open_requests = {request: amount for request, amount in now.reserved.items() if request not in known}
+    book = msgspec.structs.replace(
+        read, terms=now.terms, deposit=now.deposit, ending=now.ending, charged=now.charged, reserved=open_requests
+    )
+    served.awaiting = {each.receipt.request_id: each for each in waiting}
+    served.book = with_awaiting(book, waiting)
+    served.is_stale = False
+    receipts.mend(was.session)
 
 
 def with_awaiting(book: VoucherBook, awaiting: Iterable[AwaitingReceipt]) -> VoucherBook:

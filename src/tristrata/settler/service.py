@@ -35,7 +35,10 @@ _log = structlog.get_logger()
 
 
 async def run(settings: ActorSettings, router: str = "router") -> None:
-    """Settle until cancelled. ``router`` names the router of this home whose receipt book is settled."""
+    """Settle until cancelled. ``router`` names the router of this home whose receipt book is settled.
+
+    With a database's URL the book is there, with all that a fleet of routers has written.
+    """
     network, home = settings.network, settings.home
     key = load_key(home.keystore(SETTLER), read_password(home.password_file))
     charge_after = Milliseconds(int(network.parameters.charge_after_seconds * 1_000))
@@ -43,7 +46,7 @@ async def run(settings: ActorSettings, router: str = "router") -> None:
         chains = await stack.enter_async_context(Chains(network))
         database = await Database.open(settings.database)
         stack.push_async_callback(database.close)
-        books = await Database.open_to_read(home.actor(router) / f"{router}.sqlite")
+        books = await Database.open_to_read(settings.database_url or home.actor(router) / f"{router}.sqlite")
         stack.push_async_callback(books.close)
         intents, book = Intents(database), ReceiptBook(books)
         store, attestations = ContentStore(home.content), Attestations(Bulletin(home.bulletin))

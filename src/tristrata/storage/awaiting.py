@@ -14,6 +14,7 @@ from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Milliseconds
 from tristrata.protocol.voucher import SignedVoucher
 from tristrata.storage.database import METADATA, Database
+from tristrata.storage.ownership import Ownerships
 from tristrata.storage.receipt_book import BookEntry, book_has
 
 _AWAITING = Table(
@@ -59,14 +60,17 @@ class AwaitingReceipt(msgspec.Struct, frozen=True):
 
 
 class AwaitingReceipts:
-    """The awaiting receipts of one router's database."""
+    """The awaiting receipts of one database; ``ownerships`` as for the receipt book."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ownerships: Ownerships | None = None) -> None:
         self._database = database
+        self._ownerships = ownerships
 
     async def add(self, awaiting: AwaitingReceipt) -> None:
-        """Keep a receipt; on disk when this returns."""
+        """Keep a receipt; on disk when this returns. Raises `OwnershipLost`."""
         async with self._database.begin() as connection:
+            if self._ownerships is not None:
+                await self._ownerships.require(connection, [awaiting.receipt.session])
             await connection.execute(insert(_AWAITING), _to_row(awaiting))
 
     async def of(self, session: SessionId) -> list[AwaitingReceipt]:

@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, UniqueConstraint, exists, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql import ColumnElement
 
 from tristrata.protocol import codec
 from tristrata.protocol.errors import TristrataError
-from tristrata.protocol.ids import Caip2, RequestId, SessionId
+from tristrata.protocol.ids import Caip2, RequestId, SessionId, show
 from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Milliseconds
 from tristrata.protocol.voucher import SignedVoucher
 from tristrata.storage.database import METADATA, Database
+from tristrata.storage.ownership import Ownerships
 from tristrata.storage.usage import count_usage, write_usage
 
 _ENTRIES = Table(
@@ -43,10 +45,18 @@ _ENTRIES = Table(
 
 _NAMES = [column.name for column in _ENTRIES.columns]
 _MOST_ROWS = 256
+PATIENCE_SECONDS = 20.0
+_PAUSE_SECONDS = 0.2
+# While PostgreSQL restarts, asyncpg raises the one or the other; a SQLite file may be locked for a while.
+_INTERRUPTIONS = (OSError, DBAPIError, PostgresError, InterfaceError, sqlite3.OperationalError)
 
 
 class EntryExists(TristrataError):
     """The request, or the position in the session, is in the book already; nothing was written."""
+
+
+class BookUnavailable(TristrataError):
+    """The receipt book cannot be written now; what was to be kept is not."""
 
 
 class BookEntry(msgspec.Struct, frozen=True, gc=False):
@@ -67,23 +77,33 @@ class BookEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReceiptBook:
-    """The book over one database. `append` may be called from many tasks at once."""
+    """The book over one database. `append` may be called from many tasks at once.
 
-    def __init__(self, database: Database) -> None:
+    Where several routers share the database, ``ownerships`` says which sessions this one may write for.
+    """
+
+    def __init__(self, database: Database, ownerships: Ownerships | None = None) -> None:
         self._database = database
+        self._ownerships = ownerships
         self._waiting: list[tuple[BookEntry, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._broken: set[SessionId] = set()
 
     async def append(self, entry: BookEntry) -> None:
         """Keep an entry for ever; it is on disk when this returns.
 
-        Raises `EntryExists`.
+        A database that cannot be reached is tried again for 20 seconds. Raises `EntryExists`, `OwnershipLost`, or
+        `BookUnavailable`; later entries of the same session are refused then, until it is `mend`-ed from what is here.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, future))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
         await future
+
+    def mend(self, session: SessionId) -> None:
+        """Take a session's entries again: what is in memory of it was read anew from here."""
+        self._broken.discard(session)
 
     async def append_all(self, entries: Sequence[BookEntry]) -> None:
         """Keep these entries for ever, all of them or none; they are on disk when this returns. Raises as `append`."""
@@ -127,22 +147,46 @@ class ReceiptBook:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                await self._insert([entry for entry, _ in batch])
-            except Exception as error:
-                if len(batch) == 1:
-                    _settle(batch[0][1], error)
-                    continue
-                # One bad entry must not fail its neighbours: try each alone.
+                await self._keep([entry for entry, _ in batch])
+            except Exception:
+                # One bad entry must not fail its neighbours: each is tried alone.
                 for entry, future in batch:
                     try:
-                        await self._insert([entry])
-                    except Exception as own_error:  # handed to the task that appended it
-                        _settle(future, own_error)
+                        await self._keep([entry])
+                    except Exception as error:  # handed to the task that appended it
+                        self._broken.add(entry.receipt.session)
+                        _settle(future, error)
                     else:
                         _settle(future, None)
             else:
                 for _, future in batch:
                     _settle(future, None)
+
+    async def _keep(self, entries: Sequence[BookEntry]) -> None:
+        """Insert, and again while the database cannot be reached."""
+        broken = self._broken.intersection(entry.receipt.session for entry in entries)
+        if broken:
+            raise BookUnavailable(f"an entry of session {show(min(broken))} before this one could not be kept")
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        was_interrupted = False
+        while True:
+            try:
+                return await self._insert(entries)
+            except EntryExists:
+                # The connection may have broken after the commit: then what is there is this.
+                if was_interrupted and await self._has(entries):
+                    return None
+                raise
+            except _INTERRUPTIONS as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise BookUnavailable(
+                        "the receipt book cannot be written", remedy="see the database; nothing is charged meanwhile"
+                    ) from error
+                was_interrupted = True
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _has(self, entries: Sequence[BookEntry]) -> bool:
+        return all([await self.entry(entry.receipt.request_id) == entry for entry in entries])
 
     async def _insert(self, entries: Sequence[BookEntry]) -> None:
         try:
@@ -150,6 +194,8 @@ class ReceiptBook:
                 await self._database.writer.run(lambda connection: _write_entries(connection, entries))
                 return
             async with self._database.begin() as connection:
+                if self._ownerships is not None:
+                    await self._ownerships.require(connection, {entry.receipt.session for entry in entries})
                 await connection.execute(insert(_ENTRIES), [_to_row(entry) for entry in entries])
                 await count_usage(connection, entries)
         except (sqlite3.IntegrityError, IntegrityError) as error:

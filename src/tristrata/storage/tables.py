@@ -5,6 +5,7 @@ from tristrata.storage import (  # noqa: F401 — imported for their tables
     awaiting,
     intents,
     nonces,
+    ownership,
     receipt_book,
     signed,
     usage,

@@ -15,7 +15,7 @@ from tests.unit.protocol.test_voucher_book import MINERS, SESSION, make_receipt
 from tristrata.protocol.ids import eip155
 from tristrata.protocol.units import Amount, Milliseconds
 from tristrata.storage.database import Database
-from tristrata.storage.receipt_book import BookEntry, EntryExists, ReceiptBook
+from tristrata.storage.receipt_book import BookEntry, BookUnavailable, EntryExists, ReceiptBook
 
 
 def make_entry(position: int, session: bytes = SESSION) -> BookEntry:
@@ -52,18 +52,24 @@ async def test_append__many_at_once__are_all_there_after_reopening(location: Pat
     await database.close()
 
 
-async def test_append__same_request_or_position__is_refused_and_its_neighbours_are_kept(location: Path | str) -> None:
+async def test_append__same_request_or_position__is_refused_and_other_sessions_are_kept(location: Path | str) -> None:
     database = await Database.open(location)
-    book = ReceiptBook(database)
+    book, other = ReceiptBook(database), b"\x0b" * 32
     await book.append(make_entry(0))
     same_position = replace(make_entry(0), receipt=make_receipt(b"\x44" * 32, 1))
 
     results = await asyncio.gather(
-        *(book.append(entry) for entry in (make_entry(1), make_entry(0), same_position, make_entry(2))),
-        return_exceptions=True,
+        *(book.append(entry) for entry in (make_entry(1), make_entry(0), make_entry(0, other))), return_exceptions=True
     )
+    assert [type(result) for result in results] == [type(None), EntryExists, type(None)]
+    with pytest.raises(BookUnavailable, match="before this one"):  # what follows a hole is no sequence
+        await book.append(make_entry(2))
+    book.mend(SESSION)
+    with pytest.raises(EntryExists):
+        await book.append(same_position)
+    book.mend(SESSION)
+    await book.append(make_entry(2))
 
-    assert [isinstance(result, EntryExists) for result in results] == [False, True, True, False]
     assert [entry.position for entry in await book.entries(SESSION)] == [0, 1, 2]
     await database.close()
 

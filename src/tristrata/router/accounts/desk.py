@@ -20,6 +20,7 @@ from tristrata.router.hubs import HubFollower
 from tristrata.router.openai.catalogue import ServedModel
 from tristrata.router.own_keys import OwnKeyDesk
 from tristrata.router.sessions import ServedSession, ServedSessions
+from tristrata.router.state import RouterState
 from tristrata.storage.api_keys import ApiKeys, Scope
 from tristrata.storage.database import Database
 
@@ -79,17 +80,30 @@ class AccountDesk:
     welcome: Welcome
     hubs: Mapping[Caip2, HubFollower]
     writers: Mapping[Caip2, TransactionWriter]
-    sessions: ServedSessions
-    keys: ApiKeys
     callers: Callers
     tokens: SignInTokens
     own_keys: OwnKeyDesk
-    database: Database
+    state: RouterState
     clock: Callable[[], float] = time.time
     sponsor: Sponsor = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sponsor", Sponsor(self.clock))
+
+    @property
+    def sessions(self) -> ServedSessions:
+        """All sessions of this router."""
+        return self.state.sessions
+
+    @property
+    def keys(self) -> ApiKeys:
+        """All API keys."""
+        return self.state.keys
+
+    @property
+    def database(self) -> Database:
+        """The router's database."""
+        return self.state.database
 
     @property
     def now(self) -> Timestamp:
@@ -118,9 +132,27 @@ class AccountDesk:
         caller.require(scope)
         return caller
 
-    def session_of(self, request: Request, caller: Caller) -> ServedSession:
-        """The caller's session that the URL names. Raises `Refusal` (404) or `InvalidValue`."""
+    async def session_of(self, request: Request, caller: Caller) -> ServedSession:
+        """The caller's session that the URL names, as its owner has it.
+
+        Raises `Refusal` (404), `InvalidValue` or `OwnedElsewhere`.
+        """
+        served = self.known_session(request, caller)
+        if not self.state.fleet.owns(served):
+            await self.state.fleet.own(served)
+        return served
+
+    def known_session(self, request: Request, caller: Caller) -> ServedSession:
+        """The caller's session that the URL names, as the hub's events tell it; another router may know what it spent.
+
+        Raises `Refusal` (404) or `InvalidValue`.
+        """
         return caller.session(SessionId(parse_bytes32(request.path_params["session"], "session")))
+
+    async def writer(self, chain: Caip2) -> TransactionWriter:
+        """Who writes to a chain. Raises `OwnedElsewhere` where that is another router."""
+        await self.state.fleet.lead()
+        return self.writers[chain]
 
     def require_unsecured(self, deposit: Amount) -> None:
         """Raise `Refusal` (403) where one more managed deposit is more than the router takes beyond its bond."""

@@ -59,8 +59,9 @@ class RegistrationsApi:
         deadline = parse_time(body.deadline, "deadline")
         registration = Registration(parse_address(body.account), Role[body.role.upper()], deadline)
         signature = parse_signature(body.signature)
+        writer = await desk.writer(desk.welcome.caip2)
         with desk.sponsor.pays(b"registrations", desk.rules.sponsored_per_day, "registrations"):
-            done = await desk.welcome.register(desk.writers[desk.welcome.caip2], registration, signature)
+            done = await desk.welcome.register(writer, registration, signature)
         return json_response(
             {"chain": desk.welcome.caip2, "tx": show(done.tx_hash), "block": done.block, "gas": done.gas_used}
         )

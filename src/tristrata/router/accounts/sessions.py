@@ -94,7 +94,7 @@ class SessionsApi:
         order = codec.order_from_json(body.order)
         session = session_id(follower.hub.ref, order.owner, order.nonce)
         self._check_order(order, follower, session)
-        permit, writer = parse_permit(body.permit), self._desk.writers[follower.hub.caip2]
+        permit, writer = parse_permit(body.permit), await self._desk.writer(follower.hub.caip2)
         done = await follower.hub.open_for(writer, session, order, parse_signature(body.signature), permit)
         await follower.catch_up()
         self._desk.sessions.get(session)
@@ -113,11 +113,11 @@ class SessionsApi:
 
     async def _session(self, request: Request) -> Response:
         caller = self._desk.caller(request, Scope.READ)
-        return json_response(describe_session(self._desk, self._desk.session_of(request, caller)))
+        return json_response(describe_session(self._desk, await self._desk.session_of(request, caller)))
 
     async def _top_up(self, request: Request) -> Response:
         desk, caller = self._desk, self._desk.callers.authenticate(request)
-        served = desk.session_of(request, caller)
+        served = desk.known_session(request, caller)
         body = await body_of(request, _TopUpBody)
         order = TopUp(
             served.book.session,
@@ -134,8 +134,9 @@ class SessionsApi:
         if served.key is not None:
             desk.require_unsecured(order.amount)
         follower = desk.hub(served.hub.chain)
+        writer = await desk.writer(follower.hub.caip2)
         with desk.sponsor.pays(served.owner, CARRIED_PER_DAY, _CARRIED):
-            done = await follower.hub.top_up_for(desk.writers[follower.hub.caip2], order, signature)
+            done = await follower.hub.top_up_for(writer, order, signature)
         await follower.catch_up()
         return json_response({**describe_session(desk, served), **_told(done)})
 
@@ -154,19 +155,21 @@ class SessionsApi:
             raise InvalidValue(f"the order's deadline is {order.deadline}; it is {desk.now} already")
         message = digest(follower.hub.sessions_domain.separator, order.struct_hash)
         require_signer(message, signature, sender, "the close request")
+        writer = await desk.writer(follower.hub.caip2)
         with desk.sponsor.pays(served.owner, CARRIED_PER_DAY, _CARRIED):
-            done = await follower.hub.request_close_for(desk.writers[follower.hub.caip2], order, signature)
+            done = await follower.hub.request_close_for(writer, order, signature)
         await follower.catch_up()
         return json_response({**describe_session(desk, served), **_told(done)})
 
     async def _refund(self, request: Request) -> Response:
         desk, caller = self._desk, self._desk.callers.authenticate(request)
-        served = desk.session_of(request, caller)
+        served = desk.known_session(request, caller)
         follower = desk.hub(served.hub.chain)
         if served.life.refund is not None:
             return json_response(describe_session(desk, served))
+        writer = await desk.writer(follower.hub.caip2)
         with desk.sponsor.pays(served.owner, CARRIED_PER_DAY, _CARRIED):
-            done = await follower.hub.close(desk.writers[follower.hub.caip2], served.book.session)
+            done = await follower.hub.close(writer, served.book.session)
         await follower.catch_up()
         return json_response({**describe_session(desk, served), **_told(done)})
 

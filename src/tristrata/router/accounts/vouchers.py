@@ -44,14 +44,14 @@ class VouchersApi:
         ]
 
     async def _awaiting(self, request: Request) -> Response:
-        served = self._own(request)
+        served = await self._own(request)
         limit = parse_limit(request)
         waiting = list(served.awaiting.values())
         data = [_describe(each) for each in waiting[:limit]]
         return json_response({"object": "list", "data": data, "has_more": len(waiting) > limit})
 
     async def _take(self, request: Request) -> Response:
-        served = self._own(request)
+        served = await self._own(request)
         body = await body_of(request, _VouchersBody)
         if len(body.vouchers) > MAX_VOUCHERS:
             raise InvalidValue(f"{len(body.vouchers)} vouchers were sent; at most {MAX_VOUCHERS} are taken at once")
@@ -71,8 +71,8 @@ class VouchersApi:
             )
         return json_response({"acknowledged": taken, "session": describe_session(self._desk, served)})
 
-    def _own(self, request: Request) -> ServedSession:
-        served = self._desk.session_of(request, self._desk.caller(request, Scope.READ))
+    async def _own(self, request: Request) -> ServedSession:
+        served = await self._desk.session_of(request, self._desk.caller(request, Scope.READ))
         if served.key is not None:
             raise InvalidValue("the session is managed: this router signs its vouchers, and none is awaited")
         return served
