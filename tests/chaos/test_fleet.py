@@ -23,6 +23,7 @@ from tests.support.fleet import (
     Part,
     answer_to,
     api_key,
+    grant_keys,
     miner_address,
     session_id,
     signing_key,
@@ -83,7 +84,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
     miners = {public_bytes(seeds[f"miner-{number}"]): miner_address(number) for number in range(MINERS)}
     ports = tuple(remembered_port(tmp_path / f"route-{number}") for number in range(SERVERS))
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(Postgres(tmp_path / "database"))
+        postgres = stack.enter_context(Postgres())
         servers = []
         for number in range(SERVERS):
             server = FabricServer(
@@ -95,16 +96,21 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
             )
             stack.push_async_callback(server.stop)
             servers.append(server)
-        urls = ",".join([await server.start() for server in servers])
+        addresses = [await server.start() for server in servers]
+        urls = ",".join(addresses)
 
         async def admit(key: bytes) -> Address | None:
             return miners.get(key)
 
-        admission = await connect(urls, seeds["admission"], "admission")
-        stack.push_async_callback(admission.close)
-        await Admission(admission, seeds["issuer"], admit).start()
+        for (
+            address
+        ) in addresses:  # one beside each server: who reconnects after a server's death must be admitted again
+            admission = await connect(address, seeds["admission"], "admission")
+            stack.push_async_callback(admission.close)
+            await Admission(admission, seeds["issuer"], admit).start()
 
         database = postgres.database()
+        await grant_keys(database, SESSIONS)
         parts = {
             f"miner-{number}": Part("miner", f"miner-{number}", urls, seeds[f"miner-{number}"].hex(), number=number)
             for number in range(MINERS)

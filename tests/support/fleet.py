@@ -38,6 +38,8 @@ from tristrata.router.presence import Presence
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession
 from tristrata.router.state import open_state
+from tristrata.storage.api_keys import ApiKeys
+from tristrata.storage.database import Database
 
 HUB = eip155(31_339)
 SEPARATOR = Domain(HUB, chain_ref(HUB), Address(b"\x0c" * 20)).separator
@@ -144,11 +146,7 @@ async def run_router(part: Part) -> None:
         keys = {miner_address(number): address_of(signing_key(number).public_key) for number in range(part.miners)}
         hub = HubFacts(HUB, SEPARATOR, keys)
         for number in range(part.sessions):
-            session = make_session(number, hub)
-            state.sessions.add(session)
-            digest = sha256(api_key(number).encode()).digest()
-            if state.keys.find(digest, 0) is None:
-                await state.keys.grant(digest, session.owner, session.book.session, Timestamp(0))
+            state.sessions.add(make_session(number, hub))
         publish = functools.partial(publish_voucher, connection)
         own_keys = OwnKeyDesk(state.book, state.awaiting, publish, Amount(0))
         desk = Desk(connection, inbox, presence, state.book, own_keys, state.fleet, part.name)
@@ -160,6 +158,17 @@ async def run_router(part: Part) -> None:
             group.create_task(state.fleet.run())
             group.create_task(state.keys.follow())
             group.create_task(serve(app, LOOPBACK, part.port))
+
+
+async def grant_keys(database: str, sessions: int) -> None:
+    """Give each session's owner an API key."""
+    opened = await Database.open(database)
+    keys = await ApiKeys.open(opened)
+    for number in range(sessions):
+        session = make_session(number, HubFacts(HUB, SEPARATOR, {}))
+        digest = sha256(api_key(number).encode()).digest()
+        await keys.grant(digest, session.owner, session.book.session, Timestamp(0))
+    await opened.close()
 
 
 def make_session(number: int, hub: HubFacts) -> ServedSession:

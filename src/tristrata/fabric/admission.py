@@ -25,6 +25,7 @@ Admit = Callable[[bytes], Awaitable[Address | None]]
 """From a 32-byte NATS public key to the miner it belongs to, or `None` for a stranger."""
 
 _CALLOUT = "$SYS.REQ.USER.AUTH"
+_QUEUE = "admission"
 _REPLY_SECONDS = 3_600
 _log = structlog.get_logger()
 
@@ -38,8 +39,8 @@ class Admission:
         self._admit = admit
 
     async def start(self) -> None:
-        """Begin to answer."""
-        await self._connection.subscribe(_CALLOUT, cb=self._answer)
+        """Begin to answer; where several do, beside each server of a cluster one, any of them answers a question."""
+        await self._connection.subscribe(_CALLOUT, queue=_QUEUE, cb=self._answer)
         await settle(self._connection)
 
     async def _answer(self, message: Msg) -> None:

@@ -127,5 +127,6 @@ class FabricServer:
         routes = [f"nats-route://{LOOPBACK}:{port}" for port in self._cluster.ports if port != own]
         return {
             "server_name": self._cluster.name,
-            "cluster": {"name": "tristrata", "listen": f"{LOOPBACK}:{own}", "routes": routes},
+            # Clients know all servers by their settings; admission stays with the one that it stands beside.
+            "cluster": {"name": "tristrata", "listen": f"{LOOPBACK}:{own}", "routes": routes, "no_advertise": True},
         }

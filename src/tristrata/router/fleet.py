@@ -26,10 +26,11 @@ Restore = Callable[[ServedSession], Awaitable[None]]
 
 
 class OwnedElsewhere(TristrataError):
-    """Another router owns it; ``address`` is where that answers."""
+    """Another router owns it: its name, and ``address``, where it answers."""
 
     def __init__(self, router: str, address: str) -> None:
         super().__init__(f"router {router!r} serves this", remedy="ask again in a few seconds")
+        self.router = router
         self.address = address
 
 
@@ -142,6 +143,13 @@ class Member:
             self._leads = False
             await self._claim(LEADERSHIP)
             self._leads = True
+
+    async def is_alive(self, router: str) -> bool:
+        """Whether another router was heard lately, or nobody can tell."""
+        try:
+            return await self._ownerships.is_alive(router)
+        except _DATABASE_ERRORS:
+            return True
 
     def _is_alive(self) -> bool:
         return asyncio.get_running_loop().time() < self._alive_until

@@ -1,6 +1,7 @@
 """A request that another router of the fleet must answer: sent there whole, and its answer passed back as it comes."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 from starlette.requests import Request
@@ -17,6 +18,7 @@ FORWARDED_HEADER = b"x-tristrata-forwarded"
 """Names the router that forwarded a request. One that has it is not forwarded again."""
 
 _ELSEWHERE = "tristrata.elsewhere"
+_CHECK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2
 _PATIENCE = aiohttp.ClientTimeout(total=None, connect=1.0, sock_read=None)
 _OF_ONE_CONNECTION = frozenset(
@@ -25,10 +27,14 @@ _OF_ONE_CONNECTION = frozenset(
 
 
 class Forwarder:
-    """Forwards requests in the name of one router. Use as an async context manager."""
+    """Forwards requests in the name of one router. Use as an async context manager.
 
-    def __init__(self, name: str) -> None:
+    ``is_alive`` tells whether a router was heard lately: one that is not is not waited for, for it can charge nothing.
+    """
+
+    def __init__(self, name: str, is_alive: Callable[[str], Awaitable[bool]]) -> None:
         self._name = name
+        self._is_alive = is_alive
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Forwarder":
@@ -40,11 +46,24 @@ class Forwarder:
         if self._http is not None:
             await self._http.close()
 
-    async def forward(self, scope: Scope, body: bytes, address: str, send: Send) -> None:
-        """Ask the router at ``address``, and send its answer. Raises `OwnerUnreachable` or `OwnerLost`.
+    async def forward(self, scope: Scope, body: bytes, owner: OwnedElsewhere, send: Send) -> None:
+        """Ask the owner, and send its answer. Raises `OwnerUnreachable` or `OwnerLost`.
 
         When it goes away after its answer began, so does the connection to the client: half an answer is no answer.
         """
+        asking = asyncio.create_task(self._ask(scope, body, owner.address, send))
+        try:
+            while not (await asyncio.wait((asking,), timeout=_CHECK_SECONDS))[0]:
+                if not await self._is_alive(owner.router):
+                    asking.cancel()
+                    await asyncio.wait((asking,))
+                    if asking.cancelled():
+                        raise OwnerUnreachable(f"router {owner.router!r} is silent", remedy="ask again")
+            await asking
+        finally:
+            asking.cancel()
+
+    async def _ask(self, scope: Scope, body: bytes, address: str, send: Send) -> None:
         assert self._http is not None
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in _passed_on(scope["headers"])]
         query = scope.get("query_string", b"").decode("latin-1")
@@ -64,6 +83,10 @@ class Forwarder:
                 async for chunk in response.content.iter_any():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except asyncio.CancelledError:
+            if has_begun:
+                raise ConnectionResetError("the session's router fell silent while it answered") from None
+            raise
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise OwnerUnreachable("the session's router cannot be reached", remedy="ask again") from error
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as error:
@@ -96,7 +119,7 @@ class FleetFront:
             try:
                 if is_forwarded(scope) or asyncio.get_running_loop().time() > deadline:
                     raise elsewhere
-                await self._forwarder.forward(scope, body.whole, elsewhere.address, send)
+                await self._forwarder.forward(scope, body.whole, elsewhere, send)
                 return
             except OwnerUnreachable:
                 await asyncio.sleep(_PAUSE_SECONDS)

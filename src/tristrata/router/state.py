@@ -43,7 +43,7 @@ async def open_state(location: Path | str, name: str, address: str) -> AsyncIter
         forwarder = None
         if ownerships is not None:
             fleet = member = Member(ownerships, read_anew)
-            forwarder = await stack.enter_async_context(Forwarder(name))
+            forwarder = await stack.enter_async_context(Forwarder(name, member.is_alive))
             await member.start()
             stack.push_async_callback(member.leave)
         yield RouterState(database, book, awaiting, keys, ServedSessions(), fleet, forwarder)

@@ -121,6 +121,12 @@ class Ownerships:
         self._fences[subject] = int(fence)
         return Claim(self.name, self._address, int(fence))
 
+    async def is_alive(self, router: str) -> bool:
+        """Whether a router was heard within the lease."""
+        query = text(f"SELECT heard_at > {_NOW} - :lease FROM routers WHERE name = :name")  # noqa: S608
+        async with self._database.read() as connection:
+            return bool((await connection.execute(query, {"name": router, "lease": self._lease})).scalar())
+
     async def require(self, connection: AsyncConnection, subjects: Collection[bytes]) -> None:
         """In a transaction: that all subjects are owned, until it ends. Raises `OwnershipLost`."""
         wanted = {(subject, self._fences.get(subject, 0)) for subject in subjects}
