@@ -62,7 +62,7 @@ async def run(settings: ActorSettings) -> None:
             for caip2, hub in open_hubs(network, settings.manifest, chains).items()
         }
         await asyncio.gather(*(follower.catch_up() for follower in followers.values()))
-        keys.count_awaiting(sessions.awaiting())
+        state.keys.count_awaiting(sessions.awaiting())
         welcome_chain = network.roles.onboarding[0]
         welcome = Welcome(network, settings.manifest, welcome_chain, chains[welcome_chain])
         intents = Intents(state.database)
