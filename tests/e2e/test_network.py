@@ -97,7 +97,7 @@ class TestBadInput:
         with pytest.raises(openai.NotFoundError) as missing:
             await ask(client, model="gpt-4o")
         assert (missing.value.status_code, missing.value.code) == (404, "model_not_found")
-        for messages, field in (([], "messages"), ([{"role": "user"}], "messages.0.content")):
+        for messages, field in (([], "messages"), ([{"role": "user"}], "messages[0].content")):
             with pytest.raises(openai.BadRequestError) as malformed:
                 await ask(client, messages=messages)
             assert malformed.value.param == field

@@ -9,8 +9,10 @@ import pytest
 
 from tristrata.inference.embedded import EmbeddedRuntime
 from tristrata.inference.gguf import read_metadata, template_digest, tokenizer_digest
+from tristrata.inference.probe import probe
 from tristrata.inference.runtime import BackendUnavailable, Done, RequestRejected, TextPiece
 from tristrata.inference.weights import SMOLLM2
+from tristrata.protocol.answers import TaskKind
 
 
 @pytest.fixture
@@ -91,3 +93,30 @@ async def test_start__not_a_model__says_so(tmp_path: Path) -> None:
 
     with pytest.raises(BackendUnavailable, match="cannot be loaded"):
         await EmbeddedRuntime(broken, slots=1).start()
+
+
+async def test_stream__a_completion__goes_on_with_the_prompt_as_it_is(runtime: EmbeddedRuntime) -> None:
+    request = {"prompt": "The capital of Japan is", "max_tokens": 2, "temperature": 0, "logprobs": 2}
+    pieces = [piece async for piece in runtime.stream(request, TaskKind.COMPLETION)]
+
+    *said, done = pieces
+    assert "".join(piece.text for piece in said if isinstance(piece, TextPiece)) == " Tokyo."
+    assert done == Done("length", 5, 2)
+    first = said[0]
+    assert isinstance(first, TextPiece)
+    assert first.detail is not None
+    [token] = first.detail.logprobs
+    assert (token.token, [top.token for top in token.top_logprobs]) == (" Tokyo", [" Tokyo", " the"])
+    assert await runtime.render(request, TaskKind.COMPLETION) == "The capital of Japan is"
+
+
+async def test_stream__a_schema_that_is_none__is_refused_in_llama_cpps_words(runtime: EmbeddedRuntime) -> None:
+    nonsense = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    with pytest.raises(RequestRejected, match="unrecognized type nonsense"):
+        await ask(runtime, chat("x", response_format=nonsense))
+
+
+async def test_probe__smollm2__keeps_to_schemas_and_tells_logprobs_but_calls_no_tools(
+    runtime: EmbeddedRuntime,
+) -> None:
+    assert await probe(runtime) == ("json", "logprobs")

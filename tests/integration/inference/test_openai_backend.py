@@ -12,9 +12,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
+from tests.support.backends import tool_backend
 from tristrata.inference.embedded import EmbeddedRuntime
 from tristrata.inference.openai_backend import MAX_EVENT_BYTES, OpenAiRuntime
+from tristrata.inference.probe import probe
 from tristrata.inference.runtime import BackendUnavailable, Done, RequestRejected, Runtime, TextPiece
+from tristrata.protocol.answers import Detail, TaskKind, TokenLogprob, TopLogprob
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 QUESTION = "What is the capital of Japan?"
@@ -345,3 +348,44 @@ async def test_stream__backend_stopped_after_start__is_unavailable() -> None:
     with pytest.raises(BackendUnavailable, match="ClientConnectorError"):
         await ask(runtime, chat_request())
     await runtime.close()
+
+
+async def test_stream__a_completion__is_asked_at_its_own_path(embedded: EmbeddedRuntime, smollm2: Path) -> None:
+    request = {"prompt": "The capital of Japan is", "max_tokens": 2, "temperature": 0, "logprobs": 2}
+    async with started(f"{address(embedded)}/v1", model=str(smollm2)) as runtime:
+        pieces = [piece async for piece in runtime.stream(request, TaskKind.COMPLETION)]
+        assert await runtime.render(request, TaskKind.COMPLETION) == "The capital of Japan is"
+    assert pieces == [piece async for piece in embedded.stream(request, TaskKind.COMPLETION)]
+    assert isinstance(pieces[0], TextPiece)
+    assert (pieces[0].text, pieces[-1]) == (" Tokyo", Done("length", 5, 2))
+
+
+async def test_probe__llama_cpps_server__has_what_the_embedded_runtime_has(runtime: OpenAiRuntime) -> None:
+    assert await probe(runtime) == ("json", "logprobs")
+
+
+async def test_probe__a_backend_that_ignores_what_it_is_asked__has_nothing() -> None:
+    async with server(streaming(delta("Hello!"), delta(finish_reason="stop"))) as url, started(url) as runtime:
+        assert await probe(runtime) == ()
+
+
+async def test_probe__a_backend_that_calls_tools__has_tools() -> None:
+    async with tool_backend() as (url, _), started(url) as runtime:
+        assert await probe(runtime) == ("tools",)
+
+
+async def test_stream__openais_own_logprobs_of_completions__are_as_those_of_chats() -> None:
+    told = {"tokens": [" T", "o"], "token_logprobs": [-1.0, None], "top_logprobs": [{" T": -1.0, "x": -2.0}, None]}
+    choice = {"index": 0, "text": " To", "logprobs": told, "finish_reason": "length"}
+    app = web.Application()
+
+    async def list_models(_: web.Request) -> web.Response:
+        return web.json_response({})
+
+    app.add_routes([web.get("/v1/models", list_models), web.post("/v1/completions", streaming({"choices": [choice]}))])
+    async with TestServer(app) as running, started(str(running.make_url("/v1"))) as runtime:
+        first, _ = [piece async for piece in runtime.stream({"prompt": "x"}, TaskKind.COMPLETION)]
+    assert isinstance(first, TextPiece)
+    assert first.detail == Detail(
+        (), (TokenLogprob(" T", -1.0, None, (TopLogprob(" T", -1.0), TopLogprob("x", -2.0))), TokenLogprob("o", 0.0))
+    )
