@@ -33,12 +33,13 @@ from tristrata.protocol.signing import Domain, address_of, digest, require_signe
 from tristrata.protocol.terms import Terms
 from tristrata.protocol.units import Amount, BasisPoints, PricePerMillion, Timestamp
 from tristrata.protocol.voucher_book import VoucherBook
-from tristrata.router.app import create_app, serve
+from tristrata.router.app import create_app
 from tristrata.router.callers import Callers
 from tristrata.router.openai.api import OpenAiApi
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
+from tristrata.router.server import serve
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession
 from tristrata.router.state import open_state

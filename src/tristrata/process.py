@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from typing import Any
 
 import structlog
 import uvloop
+
+from tristrata.redaction import RedactingFormatter, redact_event
 
 LOOPBACK = "127.0.0.1"
 _LAST_RESORT_SECONDS = 20.0
@@ -35,7 +38,10 @@ def run_service(main: Coroutine[Any, Any, None], *, parent_sentinel: int | None 
 
 
 def log_to_stderr() -> None:
-    """Structured logs, a line each, on standard error: readable at a terminal, JSON in a file."""
+    """Structured logs, a line each, on standard error: readable at a terminal, JSON in a file, secrets in none."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -43,6 +49,7 @@ def log_to_stderr() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            redact_event,
             renderer,
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

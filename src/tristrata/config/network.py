@@ -177,6 +177,37 @@ class MinerSettings(_Section):
         return self
 
 
+class Serving(_Section):
+    """How a router serves HTTP: what it bounds, who may call from a browser, TLS, and where operators look.
+
+    Rates are per API key. A request for a model whose miners are all busy waits ``queue_seconds``, as one of
+    ``queue_length`` at most. ``cors_origins`` are origins such as ``https://app.example``, or ``*``. ``operations`` is
+    the host and port of metrics and health, which only operators should reach.
+    """
+
+    max_connections: Annotated[int, Field(gt=0)] = 10_000
+    max_head_bytes: Annotated[int, Field(ge=1_024)] = 32_768
+    max_headers: Annotated[int, Field(ge=16)] = 100
+    max_body_bytes: Annotated[int, Field(ge=1_024)] = 1_048_576
+    head_seconds: Annotated[float, Field(gt=0)] = 10
+    body_seconds: Annotated[float, Field(gt=0)] = 30
+    requests_at_once: Annotated[int, Field(gt=0)] = 256
+    requests_per_minute: Annotated[int, Field(gt=0)] = 60_000
+    tokens_per_minute: Annotated[int, Field(gt=0)] = 10_000_000
+    queue_length: Annotated[int, Field(ge=0)] = 256
+    queue_seconds: Annotated[float, Field(ge=0)] = 5
+    cors_origins: tuple[str, ...] = ()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    operations: str | None = None
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "Serving":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key must be given together: one is no use without the other")
+        return self
+
+
 class Network(_Section):
     """A whole network, checked: every chain named by a role or a parent exists, and the tree has one root."""
 
@@ -189,6 +220,7 @@ class Network(_Section):
     validators: tuple[Name, ...] = ()
     fabric: str | None = None
     router: str | None = None
+    serving: Serving = Serving()
 
     @model_validator(mode="after")
     def _tree_is_whole(self) -> "Network":
@@ -254,13 +286,14 @@ class Network(_Section):
             chains[name] = chains[name].model_copy(update={"rpc": (url,)})
         return self.model_copy(update={"chains": chains})
 
-    def with_addresses(self, *, rpc: dict[str, str], fabric: str, router: str) -> "Network":
+    def with_addresses(self, *, rpc: dict[str, str], fabric: str, router: str, operations: str) -> "Network":
         """The same network with the endpoints of a running one."""
         chains = {
             name: chain.model_copy(update={"rpc": (rpc[name],)} if name in rpc else {})
             for name, chain in self.chains.items()
         }
-        return self.model_copy(update={"chains": chains, "fabric": fabric, "router": router})
+        serving = self.serving.model_copy(update={"operations": operations})
+        return self.model_copy(update={"chains": chains, "fabric": fabric, "router": router, "serving": serving})
 
 
 def read_network(path: Path) -> Network:

@@ -137,7 +137,8 @@ class EmbeddedNetwork:
         fabric = await self._fabric.start()
         router = f"http://{LOOPBACK}:{remembered_port(home.folder / 'router-port')}"
         rpc = {chain.name: url for chain, url in zip(self._chains, urls, strict=True)}
-        network = template.with_addresses(rpc=rpc, fabric=fabric, router=router)
+        operations = f"{LOOPBACK}:{remembered_port(home.folder / 'operations-port')}"
+        network = template.with_addresses(rpc=rpc, fabric=fabric, router=router, operations=operations)
         write_network(network, home.network_file)
 
         self._report("deploying and checking the contracts")

@@ -6,8 +6,10 @@ from hashlib import sha256
 
 from starlette.requests import HTTPConnection
 
+from tristrata.config.network import Serving
 from tristrata.protocol.ids import ModelId, SessionId, parse_bytes32, show
 from tristrata.router.http import Refusal
+from tristrata.router.limits import Limiter
 from tristrata.router.sessions import ServedSession, ServedSessions
 from tristrata.storage.api_keys import ApiKey, ApiKeys, Scope
 
@@ -101,7 +103,9 @@ class Callers:
         served: ServedSessions,
         read_token: ReadToken = lambda token, now: None,
         clock: Callable[[], float] = time.time,
+        limiter: Limiter | None = None,
     ) -> None:
+        self.limiter = limiter or Limiter(Serving())
         self._keys = keys
         self._served = served
         self._read_token = read_token

@@ -17,7 +17,16 @@ from starlette.types import Scope as AsgiScope
 from tristrata.protocol.errors import TristrataError
 from tristrata.router.callers import Caller, Callers
 from tristrata.router.fleet import OwnedElsewhere
-from tristrata.router.http import Refusal, fault_body, on_error, on_fault, on_refusal, read_body, refusal_of
+from tristrata.router.http import (
+    MORE_HEADERS,
+    Refusal,
+    fault_body,
+    on_error,
+    on_fault,
+    on_refusal,
+    read_body,
+    refusal_of,
+)
 from tristrata.storage.api_keys import Scope
 
 _log = structlog.get_logger()
@@ -31,7 +40,7 @@ Handler = Callable[[Caller, bytes], Awaitable[ASGIApp]]
 
 
 class Endpoint:
-    """An ASGI app: authenticates, reads the body, answers. Whoever leaves meanwhile has its handler cancelled."""
+    """An ASGI app: authenticates, counts, reads the body, answers. Whoever leaves has its handler cancelled."""
 
     def __init__(self, callers: Callers, scope: Scope, handler: Handler) -> None:
         self._callers = callers
@@ -42,9 +51,13 @@ class Endpoint:
         """Answer one request."""
         request = Request(scope, receive)
         leaving: Leaving | None = None
+        admitted: Caller | None = None
         try:
             caller = self._callers.authenticate(request)
             caller.require(self._scope)
+            headers = self._callers.limiter.admit(caller.name, caller.key.tokens if caller.key else 0)
+            admitted = caller
+            scope.get(MORE_HEADERS, []).extend(headers)
             body = await read_body(request)
             leaving = Leaving(receive)
             response = await self._handler(caller, body)
@@ -63,6 +76,8 @@ class Endpoint:
         finally:
             if leaving is not None:
                 leaving.close()
+            if admitted is not None:
+                self._callers.limiter.leave(admitted.name)
 
 
 class EventStream:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tristrata.protocol.errors import TristrataError
 from tristrata.router.endpoint import Leaving
 from tristrata.router.fleet import OwnedElsewhere, OwnerLost, OwnerUnreachable
-from tristrata.router.http import on_error
+from tristrata.router.http import MORE_HEADERS, on_error
 from tristrata.storage.ownership import LEASE_SECONDS
 
 FORWARDED_HEADER = b"x-tristrata-forwarded"
@@ -119,6 +119,7 @@ class FleetFront:
             try:
                 if is_forwarded(scope) or asyncio.get_running_loop().time() > deadline:
                     raise elsewhere
+                scope.get(MORE_HEADERS, []).clear()  # the owner's count
                 await self._forwarder.forward(scope, body.whole, elsewhere, send)
                 return
             except OwnerUnreachable:

@@ -1,5 +1,6 @@
 """What every part of the HTTP API shares: OpenAI's error envelope, bounded bodies, clients that leave."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from tristrata.chains.evm import ChainUnreachable
 from tristrata.chains.writer import TransactionReverted
+from tristrata.config.network import Serving
 from tristrata.protocol.errors import InvalidSignature, InvalidValue, TristrataError
 from tristrata.protocol.sign_in import SignInRefused
 from tristrata.protocol.voucher_book import BudgetExhausted, ExposureReached, SessionEnding
@@ -21,7 +23,12 @@ from tristrata.storage.api_keys import KeyRefused, KeyUnknown
 from tristrata.storage.ownership import OwnershipLost
 from tristrata.storage.receipt_book import BookUnavailable
 
-MAX_BODY_BYTES = 1_048_576
+MORE_HEADERS = "tristrata.headers"
+"""In the scope: a list of headers that whoever answers may add to; they go out with the status."""
+
+SERVING = "tristrata.serving"
+"""In the scope: the router's `Serving` settings."""
+
 _log = structlog.get_logger()
 _STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
     InvalidValue: (400, None),
@@ -55,6 +62,7 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str | None, message: str, parameter: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.headers: list[tuple[bytes, bytes]] = []
         self.body = {"error": envelope(status, code, message, parameter)}
 
 
@@ -85,20 +93,40 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body. Raises `Refusal` (413) past 1 MiB."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise Refusal(413, "request_too_large", f"the body is longer than {MAX_BODY_BYTES} bytes")
+    """The request's body. Raises `Refusal` (413) when it is too long, (408) when it is too slow."""
+    serving: Serving = request.scope.get(SERVING) or Serving()
+    limit, declared = serving.max_body_bytes, request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    body, has_more = bytearray(), True
+    try:
+        async with asyncio.timeout(serving.body_seconds):
+            while has_more and len(body) <= limit:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(499, "client_left", "the client closed the connection")
+                body += message.get("body", b"")
+                has_more = bool(message.get("more_body"))
+    except TimeoutError as error:
+        seconds = serving.body_seconds
+        raise Refusal(408, "request_timeout", f"the body did not come within {seconds:g} seconds") from error
+    if len(body) > limit:
+        raise _too_large(limit)
     return bytes(body)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, "request_too_large", f"the body is longer than {limit} bytes, the most that is taken")
 
 
 async def on_refusal(_: Request, error: Exception) -> Response:
     """Starlette's handler of `Refusal`."""
     assert isinstance(error, Refusal)
-    headers = {"retry-after": "1"} if error.status in (429, 503) else {}
-    return json_response(error.body, status=error.status, headers=headers)
+    response = json_response(error.body, status=error.status)
+    response.raw_headers += error.headers
+    if error.status in (429, 503) and not any(name == b"retry-after" for name, _ in error.headers):
+        response.raw_headers.append((b"retry-after", b"1"))
+    return response
 
 
 async def on_error(request: Request, error: Exception) -> Response:

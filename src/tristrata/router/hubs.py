@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import time
 
 import msgspec
 import structlog
@@ -29,6 +30,7 @@ _log = structlog.get_logger()
 class HubFollower:
     """Keeps `ServedSessions` and one hub's `HubFacts` as the chain's soft blocks say.
 
+    ``behind`` is how many blocks it has not taken in, ``followed_at`` when it last had none, by the monotonic clock.
     A session is served if it names this router, and is either managed with the session key that ``master`` derives for
     it, or not managed at all: then its owner signs its vouchers.
     """
@@ -52,6 +54,8 @@ class HubFollower:
         self._awaiting = awaiting
         self._grace: Seconds | None = None
         self._next_block = hub.first_block
+        self.behind = 0
+        self.followed_at = float("-inf")
         self._expiries: list[tuple[Timestamp, SessionId]] = []
         self._lock = asyncio.Lock()
 
@@ -78,6 +82,7 @@ class HubFollower:
         """Take in everything up to the newest soft block."""
         async with self._lock:
             head = await self.hub.chain.block(Level.SOFT)
+            self.behind = max(0, head.number + 1 - self._next_block)
             if self._grace is None:
                 self._grace = Seconds(await self.hub.sessions.read("grace", at=head.number))
             while self._next_block <= head.number:
@@ -93,6 +98,7 @@ class HubFollower:
                     self._take(event, opened)
                 self._next_block = last + 1
             self._end_expired(head.timestamp)
+            self.behind, self.followed_at = 0, time.monotonic()
 
     async def _open(self, event: Event, block: int) -> ServedSession | None:
         session = SessionId(event.values["session_id"])

@@ -5,7 +5,7 @@ however many there are. Golem's matcher took 1.2 s for 14 offers; see docs/bench
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import msgspec
@@ -22,7 +22,9 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 class NoCapacity(TristrataError):
-    """No miner fits; the message counts why."""
+    """No miner fits; the message counts why. ``may_wait`` says that some would but are busy."""
+
+    may_wait = False
 
 
 class FeatureMissing(TristrataError):
@@ -42,17 +44,25 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Market:
-    """Who offers what now. ``hold`` and ``release`` count the requests that this router has open at a miner."""
+    """Who offers what now. ``hold`` and ``release`` count the requests that this router has open at a miner.
+
+    ``on_free`` is called whenever a miner takes requests that took none before.
+    """
 
     def __init__(self, statuses: Iterable[Status] = ()) -> None:
         self._statuses: dict[Address, Status] = {}
         self._stalls: dict[tuple[str, bytes], _Stall] = {}
         self._held: Counter[Address] = Counter()
+        self.on_free: Callable[[], None] = _nothing
         for status in statuses:
             self.put(status)
 
     def __len__(self) -> int:
         return len(self._statuses)
+
+    def counts(self) -> list[tuple[str, bytes, int]]:
+        """How many miners offer each model on each hub."""
+        return [(chain, model, len(stall.offers)) for (chain, model), stall in self._stalls.items()]
 
     def status(self, miner: Address) -> Status | None:
         """A miner's last status."""
@@ -67,6 +77,8 @@ class Market:
                 self._unlist(known)
             self._statuses[miner] = status
             self._list(status)
+            if self.is_free(status):
+                self.on_free()
         else:
             self._statuses[miner] = status
 
@@ -159,6 +171,8 @@ class Market:
         if status is not None and self.is_free(status) != was_free:
             for offer in status.offers:
                 self._stalls[offer.chain, offer.model_id].set_free(status, offer, is_free=not was_free)
+            if not was_free:
+                self.on_free()
 
     def _list(self, status: Status) -> None:
         for offer in status.offers:
@@ -180,10 +194,12 @@ class Market:
         unfit = there - busy - leaving - tried
         counts["price" if book.has_room else "payees"] = max(0, unfit)
         why = ", ".join(f"{reason} {count}" for reason, count in Counter(counts).most_common() if count)
-        return NoCapacity(
+        nobody = NoCapacity(
             f"no_capacity: {why or 'no miner is connected'}",
             remedy="try again later, or raise the session's price ceilings",
         )
+        nobody.may_wait = busy > 0
+        return nobody
 
 
 class _Stall:
@@ -262,6 +278,10 @@ class _Stall:
             if best is None or ranked < best:
                 best = ranked
         return best
+
+
+def _nothing() -> None:
+    pass
 
 
 def _features(offer: Offer) -> frozenset[str]:

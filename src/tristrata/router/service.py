@@ -2,9 +2,12 @@
 
 import asyncio
 import functools
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
+
+from nats.aio.client import Client
 
 from tristrata.bindings.hub import open_hubs
 from tristrata.bindings.security import Security
@@ -17,20 +20,27 @@ from tristrata.config.network import Network
 from tristrata.custody.keystore import load_key, load_secret, read_password
 from tristrata.fabric.connection import ReplyInbox, connect
 from tristrata.inference.weights import PINNED
+from tristrata.process import LOOPBACK
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, BasisPoints
 from tristrata.router.accounts import AccountDesk, RouterRules, account_routes
 from tristrata.router.accounts.tokens import SignInTokens
-from tristrata.router.app import create_app, serve
+from tristrata.router.app import create_app
 from tristrata.router.callers import Callers
+from tristrata.router.gauges import router_checks, watch_router
 from tristrata.router.hubs import HubFollower
+from tristrata.router.limits import Limiter
+from tristrata.router.metrics import Metrics
 from tristrata.router.openai.api import OpenAiApi
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
+from tristrata.router.operations import operations_app
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi, ReceiptStages
+from tristrata.router.server import serve
 from tristrata.router.serving import Desk
 from tristrata.router.state import open_state
+from tristrata.router.waiting import WaitingRoom
 from tristrata.storage.content_store import ContentStore
 from tristrata.storage.intents import Intents
 
@@ -49,14 +59,11 @@ async def run(settings: ActorSettings) -> None:
         chains = await stack.enter_async_context(Chains(network))
         state = await stack.enter_async_context(open_state(settings.database, settings.name, settings.router))
         book, sessions, awaiting = state.book, state.sessions, state.awaiting
-        connection = await connect(settings.fabric, load_secret(home.keystore(ROUTER_NATS), password), settings.name)
-        stack.push_async_callback(connection.close)
-        inbox, presence = ReplyInbox(connection, settings.name), Presence(connection)
-        await inbox.start()
-        await presence.start()
-
+        connection, inbox, presence = await _join_fabric(stack, settings, password)
         tokens = SignInTokens(master)
-        callers = Callers(state.keys, sessions, tokens.read_token)
+        serving, metrics = network.serving, Metrics()
+        room = WaitingRoom(serving.queue_length, serving.queue_seconds)
+        callers = Callers(state.keys, sessions, tokens.read_token, limiter=Limiter(serving))
         followers = {
             caip2: HubFollower(hub, address, master, sessions, book, awaiting)
             for caip2, hub in open_hubs(network, settings.manifest, chains).items()
@@ -72,7 +79,7 @@ async def run(settings: ActorSettings) -> None:
         unvouchered_limit = Amount(network.parameters.unvouchered_limit)
         publish = functools.partial(publish_voucher, connection)
         own_keys = OwnKeyDesk(book, awaiting, publish, unvouchered_limit)
-        desk = Desk(connection, inbox, presence, book, own_keys, state.fleet, settings.name)
+        desk = Desk(connection, inbox, presence, book, own_keys, state.fleet, settings.name, room=room, metrics=metrics)
         stack.push_async_callback(desk.drain)
         rules = RouterRules(
             address,
@@ -91,19 +98,36 @@ async def run(settings: ActorSettings) -> None:
         stages = ReceiptStages(finder, hubs)
         receipts = ReceiptsApi(callers, book, stages)
 
-        def health() -> dict[str, Any]:
-            return {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.market)}
-
-        address_parts = urlsplit(settings.router)
+        routes = [*chat.routes, *account_routes(accounts), *receipts.routes]
+        app = create_app(routes, _health(connection, presence), state.forwarder, metrics=metrics, serving=serving)
         async with asyncio.TaskGroup() as group:
-            for follower in followers.values():
-                group.create_task(follower.run())
-            group.create_task(stages.run())
+            for work in (*(follower.run() for follower in followers.values()), stages.run(), state.fleet.run()):
+                group.create_task(work)
             if state.database.is_shared:
                 group.create_task(state.keys.follow())
-            group.create_task(state.fleet.run())
-            app = create_app([*chat.routes, *account_routes(accounts), *receipts.routes], health, state.forwarder)
-            group.create_task(serve(app, address_parts.hostname or "127.0.0.1", address_parts.port or 80))
+            address_parts = urlsplit(settings.router)
+            group.create_task(serve(app, address_parts.hostname or LOOPBACK, address_parts.port or 80, serving))
+            if serving.operations is not None:
+                watch_router(metrics, state, presence, room, connection, followers)
+                operations = operations_app(metrics, router_checks(state, connection, followers))
+                host, _, port = serving.operations.rpartition(":")
+                group.create_task(serve(operations, host, int(port)))
+
+
+async def _join_fabric(
+    stack: AsyncExitStack, settings: ActorSettings, password: str
+) -> tuple[Client, ReplyInbox, Presence]:
+    seed = load_secret(settings.home.keystore(ROUTER_NATS), password)
+    connection = await connect(settings.fabric, seed, settings.name)
+    stack.push_async_callback(connection.close)
+    inbox, presence = ReplyInbox(connection, settings.name), Presence(connection)
+    await inbox.start()
+    await presence.start()
+    return connection, inbox, presence
+
+
+def _health(connection: Client, presence: Presence) -> Callable[[], dict[str, Any]]:
+    return lambda: {"status": "ok", "fabric": connection.is_connected, "miners": len(presence.market)}
 
 
 def served_models(network: Network) -> list[ServedModel]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,9 +25,11 @@ from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, ch
 from tristrata.router.attempt import FIRST_PIECE_SECONDS, Attempt, MinerLost
 from tristrata.router.fleet import Fleet
 from tristrata.router.matching import Match
+from tristrata.router.metrics import Metrics
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
 from tristrata.router.sessions import ServedSession
+from tristrata.router.waiting import WaitingRoom
 from tristrata.storage.api_keys import ApiKey
 from tristrata.storage.awaiting import AwaitingReceipt
 from tristrata.storage.receipt_book import BookEntry, ReceiptBook
@@ -81,6 +84,9 @@ class Desk:
         own_keys: OwnKeyDesk,
         fleet: Fleet,
         name: str,
+        *,
+        room: WaitingRoom | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._connection = connection
         self._inbox = inbox
@@ -89,6 +95,9 @@ class Desk:
         self._own_keys = own_keys
         self._fleet = fleet
         self._name = name
+        self.room = room or WaitingRoom(0, 0)
+        self._metrics = metrics or Metrics()
+        presence.market.on_free = self.room.wake
         self._background: set[asyncio.Task[Any]] = set()
 
     async def serve(
@@ -110,7 +119,7 @@ class Desk:
         tried: frozenset[Address] = frozenset()
         began = False
         while True:
-            attempt = self._reserve(session, model, question, tried, key)
+            attempt = await self.room.until_free(partial(self._reserve, session, model, question, tried, key))
             try:
                 reply = subjects.reply(self._name, attempt.task.request_id)
                 await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
@@ -201,7 +210,7 @@ class Desk:
             raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
         check_receipt(receipt, signature, task, attempt.miner, signing_key, attempt.output, hub.separator)
         if attempt.key is not None:
-            attempt.key.spend(receipt.price)
+            attempt.key.spend(receipt.price, receipt.prompt_tokens + receipt.output_tokens)
         if session.key is None:
             return await self._await_voucher(attempt, receipt, signature)
         done = acknowledge(session.book, receipt, session.key, hub.separator)
@@ -217,11 +226,13 @@ class Desk:
             appended_at=Milliseconds(time.time_ns() // 1_000_000),
             key_id=attempt.key.id if attempt.key else "",
         )
+        started = time.perf_counter()
         try:
             await self._book.append(entry)
         except BaseException:
             session.is_stale = True  # it has an answer that the book does not have
             raise
+        self._metrics.kept(receipt, time.perf_counter() - started)
         await publish_voucher(self._connection, session, done.voucher)
         return entry
 

@@ -96,6 +96,10 @@ class ServedSessions:
         """Every receipt that awaits a voucher."""
         return [awaiting for session in self._sessions.values() for awaiting in session.awaiting.values()]
 
+    def all(self) -> list[ServedSession]:
+        """Every session that is served."""
+        return list(self._sessions.values())
+
     def of(self, owner: bytes) -> tuple[SessionId, ...]:
         """An owner's sessions, the newest last."""
         return self._owned.get(owner, ())

@@ -95,6 +95,7 @@ class ApiKey(msgspec.Struct):
 
     ``owner`` is the raw account, 20 bytes (EVM) or 32 (Solana). ``sessions`` are those that it uses, the newest last.
     ``spent`` is what its acknowledged answers cost, ``held`` what its open ones may cost at most.
+    ``tokens`` are those of prompts and answers since this process began.
     """
 
     id: str
@@ -108,6 +109,7 @@ class ApiKey(msgspec.Struct):
     sessions: tuple[SessionId, ...] = ()
     spent: Amount = Amount(0)
     held: Amount = Amount(0)
+    tokens: int = 0
 
     def hold(self, amount: Amount) -> None:
         """Set aside what a request may cost at most. Raises `KeyBudgetExhausted`."""
@@ -123,9 +125,10 @@ class ApiKey(msgspec.Struct):
         """Give back what was set aside."""
         self.held = Amount(self.held - amount)
 
-    def spend(self, amount: Amount) -> None:
-        """Count what an answer cost; the receipt book does so on disk."""
+    def spend(self, amount: Amount, tokens: int = 0) -> None:
+        """Count what an answer cost and used; the receipt book does so on disk."""
         self.spent = Amount(self.spent + amount)
+        self.tokens += tokens
 
 
 class _Secret(msgspec.Struct):

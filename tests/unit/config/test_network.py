@@ -30,7 +30,10 @@ def test_read_network__local__is_the_tree_of_the_readme() -> None:
 
 def test_write_network__with_addresses__reads_back_the_same(tmp_path: Path) -> None:
     network = read_network(shipped_network("local")).with_addresses(
-        rpc={"base": "http://127.0.0.1:1"}, fabric="nats://127.0.0.1:2", router="http://127.0.0.1:3"
+        rpc={"base": "http://127.0.0.1:1"},
+        fabric="nats://127.0.0.1:2",
+        router="http://127.0.0.1:3",
+        operations="127.0.0.1:4",
     )
     write_network(network, tmp_path / "network.json")
 

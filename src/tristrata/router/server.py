@@ -1,0 +1,137 @@
+"""The HTTP server inside our own event loop: uvicorn, with bounds on what comes before a request is whole."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tristrata.config.network import Serving
+
+_SHUTDOWN_SECONDS = 5
+
+
+async def serve(app: ASGIApp, host: str, port: int, serving: Serving | None = None) -> None:
+    """Serve until cancelled; then let running answers end, for five seconds at most."""
+    serving = serving or Serving()
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=bounded(serving),
+        log_config=None,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        access_log=False,
+        ws="none",
+        ssl_certfile=serving.tls_certificate,
+        ssl_keyfile=serving.tls_key,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    config.load()
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    server = _Server(config)
+    running = asyncio.create_task(server.serve())
+    try:
+        await asyncio.shield(running)
+    finally:
+        server.should_exit = True
+        await running
+
+
+class _Server(uvicorn.Server):
+    """Signals are the process's business (`tristrata.process`), not the server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bounded(serving: Serving) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol, which refuses too many connections, and heads that are too long or too slow."""
+
+    class Bounded(HttpToolsProtocol):
+        _head_bytes = 0
+        _is_in_head = False
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > serving.max_connections:
+                self._refuse(b"503 Service Unavailable", b"too many connections; try again later")
+                return
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._is_in_head:
+                self._head_bytes += len(data)
+            super().data_received(data)
+            if self._is_in_head and self._head_bytes > serving.max_head_bytes:
+                self._refuse_head(f"the request's head is longer than {serving.max_head_bytes} bytes")
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._head_bytes, self._is_in_head = 0, True
+            self._await_head()
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            super().on_header(name, value)
+            self._head_bytes += len(name) + len(value) + 4
+
+        def on_headers_complete(self) -> None:
+            self._is_in_head = False
+            self._stop_timer()
+            if self.transport.is_closing():
+                return
+            if len(self.headers) > serving.max_headers:
+                self._refuse_head(
+                    f"the request has {len(self.headers)} headers; at most {serving.max_headers} are taken"
+                )
+            elif len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > serving.max_head_bytes:
+                self._refuse_head(f"the request's head is longer than {serving.max_head_bytes} bytes")
+            else:
+                super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            if self.cycle is not None:
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if self.cycle is not None:
+                super().on_message_complete()
+
+        def _await_head(self) -> None:
+            self._stop_timer()
+            self._timer = self.loop.call_later(serving.head_seconds, self._head_is_late)
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _head_is_late(self) -> None:
+            self._refuse(b"408 Request Timeout", b"the request's head did not come in time")
+
+        def _refuse_head(self, message: str) -> None:
+            self._refuse(b"431 Request Header Fields Too Large", message.encode())
+
+        def _refuse(self, status: bytes, message: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            body = b'{"error":{"message":"%s","type":"invalid_request_error","param":null,"code":null}}' % message
+            self.transport.write(
+                b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+                % (status, len(body), body)
+            )
+            self.transport.close()
+
+    return Bounded
