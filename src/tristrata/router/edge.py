@@ -55,11 +55,12 @@ class Edge:
                 message["headers"] = self._complete(list(message["headers"]), more, allowed)
             await send(message)
 
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                await self._app(scope, receive, send_more)
-            finally:
-                self._metrics.answered(scope["path"], status, (first_at or time.perf_counter()) - started)
+        self._metrics.in_flight += 1
+        try:
+            await self._app(scope, receive, send_more)
+        finally:
+            self._metrics.in_flight -= 1
+            self._metrics.answered(scope["path"], status, (first_at or time.perf_counter()) - started)
 
     def _complete(
         self, headers: list[tuple[bytes, bytes]], more: list[tuple[bytes, bytes]], allowed: bytes | None

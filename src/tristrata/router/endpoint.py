@@ -18,6 +18,7 @@ from tristrata.protocol.errors import TristrataError
 from tristrata.router.callers import Caller, Callers
 from tristrata.router.fleet import OwnedElsewhere
 from tristrata.router.http import (
+    LEAVING,
     MORE_HEADERS,
     Refusal,
     fault_body,
@@ -59,7 +60,7 @@ class Endpoint:
             admitted = caller
             scope.get(MORE_HEADERS, []).extend(headers)
             body = await read_body(request)
-            leaving = Leaving(receive)
+            leaving = Leaving(scope, receive)
             response = await self._handler(caller, body)
             await response(scope, receive, send)
         except asyncio.CancelledError:
@@ -155,21 +156,31 @@ class EventStream:
 
 
 class Leaving:
-    """Cancels the task that made it when its client leaves."""
+    """Cancels the task that made it when its client leaves: told by our server, or by watching ``receive``."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: AsgiScope, receive: Receive) -> None:
         self.has_left = False
-        self._receive = receive
         self._task = asyncio.current_task()
-        self._watch = asyncio.ensure_future(self._wait())
+        self._told: list[Callable[[], None]] | None = scope.get(LEAVING)
+        self._watch: asyncio.Task[None] | None = None
+        if self._told is not None:
+            self._told.append(self._leave)
+        else:
+            self._watch = asyncio.create_task(self._wait(receive))
 
     def close(self) -> None:
         """Watch no more."""
-        self._watch.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        elif self._told:
+            self._told.clear()
 
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    async def _wait(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
+        self._leave()
+
+    def _leave(self) -> None:
         self.has_left = True
         if self._task is not None:
             self._task.cancel()

@@ -115,7 +115,7 @@ class FleetFront:
         body = _Body(receive)
         deadline = asyncio.get_running_loop().time() + 3 * LEASE_SECONDS
         while (elsewhere := await self._answer_here(scope, body, send)) is not None:
-            leaving = Leaving(receive)
+            leaving = Leaving(scope, receive)
             try:
                 if is_forwarded(scope) or asyncio.get_running_loop().time() > deadline:
                     raise elsewhere

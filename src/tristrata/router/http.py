@@ -26,6 +26,9 @@ from tristrata.storage.receipt_book import BookUnavailable
 MORE_HEADERS = "tristrata.headers"
 """In the scope: a list of headers that whoever answers may add to; they go out with the status."""
 
+LEAVING = "tristrata.leaving"
+"""In the scope, where the server is ours: a list of functions to be called when the client leaves."""
+
 SERVING = "tristrata.serving"
 """In the scope: the router's `Serving` settings."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,7 +21,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.in_flight = Gauge("tristrata_requests_in_flight", "HTTP requests being answered.", registry=self.registry)
+        self.in_flight = 0
+        self.watch(
+            "tristrata_requests_in_flight", "HTTP requests being answered.", (), lambda: {(): float(self.in_flight)}
+        )
         self._requests = Counter(
             "tristrata_requests",
             "HTTP requests, by endpoint and status.",

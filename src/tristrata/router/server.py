@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterator
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tristrata.config.network import Serving
+from tristrata.router.http import LEAVING
 
 _SHUTDOWN_SECONDS = 5
 
@@ -52,8 +54,42 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Corked:
+    """A transport that writes what is written in one turn of the event loop at once.
+
+    uvicorn writes the head of an answer apart from its body, and uvloop does so at once: a system call each.
+    """
+
+    __slots__ = ("_chunks", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._chunks: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._chunks:
+            self._loop.call_soon(self._flush)
+        self._chunks.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._chunks:
+            chunks, self._chunks = self._chunks, []
+            self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
 def bounded(serving: Serving) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol, which refuses too many connections, and heads that are too long or too slow."""
+    """uvicorn's HTTP protocol, which refuses too many connections, and heads that are too long or too slow.
+
+    It tells at once whoever is listed in the scope's `LEAVING` that the client has left.
+    """
 
     class Bounded(HttpToolsProtocol):
         _head_bytes = 0
@@ -61,7 +97,7 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+            super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
             if len(self.connections) > serving.max_connections:
                 self._refuse(b"503 Service Unavailable", b"too many connections; try again later")
                 return
@@ -70,6 +106,10 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)
+            cycles = [self.cycle, *(cycle for cycle, _ in self.pipeline)]
+            for scope in [cast("dict[str, Any]", cycle.scope) for cycle in cycles if cycle is not None]:
+                for told in list(scope.get(LEAVING, ())):
+                    told()
 
         def data_received(self, data: bytes) -> None:
             if self._is_in_head:
@@ -99,6 +139,7 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
             elif len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > serving.max_head_bytes:
                 self._refuse_head(f"the request's head is longer than {serving.max_head_bytes} bytes")
             else:
+                cast("dict[str, Any]", self.scope)[LEAVING] = []
                 super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
