@@ -44,7 +44,7 @@ class TestAnswers:
         assert whole.choices[0].message.content == "The capital of Japan is Tokyo."
         streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         assert streamed == whole.choices[0].message.content
-        assert [model.id async for model in client.models.list()] == [MODEL]
+        assert [model.id async for model in client.models.list()] == [MODEL, "all-minilm-l6-v2"]
 
     async def test_receipt__of_an_answer__proves_it_until_one_letter_changes(self, customer: Customer) -> None:
         session = await customer.open()
@@ -271,7 +271,7 @@ class TestSupervisor:
         network.up()
         before = network.status()
         pids = [before["pid"], *before["processes"].values()]
-        assert len(pids) == 15
+        assert len(pids) == 16
         os.kill(before["pid"], signal.SIGKILL)
 
         wait_for(lambda: not any(is_alive(pid) for pid in pids))

@@ -103,11 +103,18 @@ class Account:
         )
 
     async def open_session(
-        self, hub: Hub, model: str, budget: Budget, *, session_key: Address | None = None
+        self,
+        hub: Hub,
+        model: str,
+        budget: Budget,
+        *,
+        session_key: Address | None = None,
+        api_key: str | None = None,
     ) -> NewSession:
         """Sign an order, a permit and an API-key grant, and have the router carry them. Raises `ModelUnknown`.
 
-        With a ``session_key`` the session is not managed: its holder signs the vouchers.
+        With a ``session_key`` the session is not managed: its holder signs the vouchers. An ``api_key`` that is there
+        already may use this session, too; else there is a new one.
         """
         router = await self._router.terms()
         if model not in router.models:
@@ -143,7 +150,7 @@ class Account:
             _deadline(),
         )
         opened = await self._router.open_session(hub.caip2, order, signature, permit)
-        api_key = new_api_key()
+        api_key = api_key or new_api_key()
         grant = grant_for(session, api_key, _deadline())
         await self._router.grant_api_key(hub.caip2, grant, sign_grant(self._key, hub.sessions_domain, grant))
         return NewSession(session, api_key, opened)

@@ -130,12 +130,14 @@ def weights(cache: Path) -> Step:
     def work(report: Report) -> None:
         import uv
 
-        from tristrata.inference.weights import PINNED, WeightsUnavailable, fetch
+        from tristrata.inference.weights import PINNED, WeightsUnavailable, fetch, path_of
 
         for left in folder.glob("fetching-*"):  # by a set-up that was killed
             shutil.rmtree(left)
         try:
-            files = [fetch(pinned, cache, uv.find_uv_bin(), report) for pinned in PINNED.values()]
+            for pinned in PINNED.values():
+                fetch(pinned, cache, uv.find_uv_bin(), report)
+            files = [path_of(file, cache) for pinned in PINNED.values() for file in pinned.files]
         except WeightsUnavailable as error:
             if _NO_ROOM.search(error.message):
                 raise _no_room(folder) from error

@@ -11,7 +11,6 @@ from tristrata.config.actor import ActorSettings
 from tristrata.custody.api_keys import KeptKey, keep_api_key, read_api_keys
 from tristrata.custody.keystore import load_or_create_secret, read_password
 from tristrata.devnet.treasury import give_dollars
-from tristrata.protocol.ids import SessionId, parse_bytes32
 from tristrata.protocol.signing import parse_key
 from tristrata.protocol.units import Amount, PricePerMillion
 
@@ -29,7 +28,7 @@ BUDGET = Budget(
 
 
 async def provide_user(settings: ActorSettings) -> dict[str, KeptKey]:
-    """See to it that the user has an API key on every hub whose session can still pay; gives them by hub."""
+    """See to it that the user has an API key on every hub, whose sessions can still pay; gives them by hub."""
     home, network = settings.home, settings.network
     async with AsyncExitStack() as stack:
         chains = await stack.enter_async_context(Chains(network))
@@ -43,11 +42,14 @@ async def provide_user(settings: ActorSettings) -> dict[str, KeptKey]:
             known = await router.hubs_that_know(account.address)
             if any(hub.caip2 not in known for hub in lacking):
                 await account.register()
-            await give_dollars(settings, chains, [(hub.name, account.address, DEPOSIT) for hub in lacking])
-            model = next(iter(network.models))
+            money = Amount(DEPOSIT * len(network.models))
+            await give_dollars(settings, chains, [(hub.name, account.address, money) for hub in lacking])
             for hub in lacking:
                 await account.wait_until_known(hub)
-                opened = await account.open_session(hub, model, BUDGET)
+                first, *others = network.models
+                opened = await account.open_session(hub, first, BUDGET)
+                for model in others:  # one key for all models, a session for each
+                    await account.open_session(hub, model, BUDGET, api_key=opened.api_key)
                 keep_api_key(home.api_keys_file, hub.name, opened.api_key, opened.session)
     return read_api_keys(home.api_keys_file)
 
@@ -58,7 +60,12 @@ async def _can_pay(settings: ActorSettings, hub: Hub) -> bool:
         return False
     async with RouterApi(settings.router, kept.api_key) as api:
         try:
-            session = await api.session(SessionId(parse_bytes32(kept.session, "session")))
+            sessions = (await api.sessions())["data"]
         except RouterRefused:
             return False
-    return not session["ending"] and int(session["available"]) >= _LEAST_AVAILABLE
+    able = {
+        session["model"]
+        for session in sessions
+        if not session["ending"] and int(session["available"]) >= _LEAST_AVAILABLE
+    }
+    return able >= set(settings.network.models)

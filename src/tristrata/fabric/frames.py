@@ -6,7 +6,8 @@ from typing import TypeVar
 import msgspec
 
 from tristrata.protocol.answers import JSON, LOGPROBS, TOOLS, TaskKind
-from tristrata.protocol.errors import UNDECODABLE, TristrataError
+from tristrata.protocol.decoding import UNDECODABLE
+from tristrata.protocol.errors import TristrataError
 
 MAX_FRAME_BYTES = 4 * 1_048_576
 FEATURES = frozenset({TOOLS, JSON, LOGPROBS})

@@ -19,6 +19,7 @@ from tristrata.inference.runtime import (
     RequestRejected,
     TextPiece,
     UnsupportedCpu,
+    require_text,
 )
 from tristrata.protocol.answers import Detail, TaskKind
 
@@ -68,6 +69,7 @@ class EmbeddedRuntime:
 
     async def render(self, request: Request, kind: TaskKind = TaskKind.CHAT) -> str:
         """The prompt after the model's chat template; of a completion, the prompt itself."""
+        require_text(kind)
         if kind is TaskKind.COMPLETION:
             return str(request["prompt"])
         request = _for_llama(request)

@@ -22,9 +22,10 @@ from tristrata.inference.runtime import (
     Request,
     RequestRejected,
     TextPiece,
+    require_text,
 )
 from tristrata.protocol.answers import TaskKind
-from tristrata.protocol.errors import UNDECODABLE
+from tristrata.protocol.decoding import UNDECODABLE
 
 MAX_EVENT_BYTES = 1_048_576
 """The most that one event of a stream, or one other answer, may be."""
@@ -79,6 +80,7 @@ class OpenAiRuntime:
         The backend does not reveal its chat template: this is what ``prompt_hash`` is made of with this runtime, and of
         a chat it is not what the model sees.
         """
+        require_text(kind)
         if kind is TaskKind.COMPLETION:
             return str(request["prompt"])
         messages, tools = _messages(request), request.get("tools")

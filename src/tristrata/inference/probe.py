@@ -9,7 +9,7 @@ import msgspec
 
 from tristrata.inference.runtime import InferenceError, Request, Runtime, TextPiece
 from tristrata.protocol.answers import JSON, LOGPROBS, TOOLS
-from tristrata.protocol.errors import UNDECODABLE
+from tristrata.protocol.decoding import UNDECODABLE
 
 _MAX_TOKENS, _PREAMBLE = 200, 16
 """The longest answer to a question, and how many pieces of text may come before the call of a tool."""

@@ -50,6 +50,12 @@ Request = dict[str, Any]
 """An OpenAI request, checked at the router's edge: ``messages`` or ``prompt``, ``max_tokens``, ``seed``, …"""
 
 
+def require_text(kind: TaskKind) -> None:
+    """Refuse to make embeddings with a model that makes text. Raises `RequestRejected`."""
+    if kind is TaskKind.EMBEDDING:
+        raise RequestRejected("this model makes text, and no embeddings")
+
+
 class Runtime(Protocol):
     """A model that can be asked. Closing the iterator of `stream` stops the generation."""
 

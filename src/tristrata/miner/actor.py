@@ -94,10 +94,16 @@ def _runtime(network: Network, miner: MinerSettings) -> Runtime:
 
         api_key = os.environ.get(BACKEND_API_KEY)
         return OpenAiRuntime(miner.url, model=miner.backend_model or miner.model, api_key=api_key)
+    model = network.models[miner.model]
+    pinned = PINNED[model.weights]
+    weights = path_of(pinned, cache_home())
+    if pinned.tokenizer is not None:
+        from tristrata.inference.minilm import MiniLmRuntime
+
+        tokenizer = path_of(pinned.tokenizer, cache_home())
+        return MiniLmRuntime(weights, tokenizer, context_length=model.context_length, threads=miner.threads or 1)
     from tristrata.inference.embedded import EmbeddedRuntime
 
-    model = network.models[miner.model]
-    weights = path_of(PINNED[model.weights], cache_home())
     return EmbeddedRuntime(weights, slots=miner.slots, context_length=model.context_length, threads=miner.threads)
 
 

@@ -10,14 +10,13 @@ from coincurve import PrivateKey
 from tristrata.fabric.frames import CONTEXT_EXCEEDED, REQUEST_REJECTED, Accepted, Delta, Failure, Finish, Reply, Task
 from tristrata.inference.runtime import ContextExceeded, Done, InferenceError, Request, RequestRejected, Runtime
 from tristrata.protocol import codec
-from tristrata.protocol.answers import TaskKind, ToolCalls, encode_detail, output_of
+from tristrata.protocol.answers import ToolCalls, encode_detail, output_of
 from tristrata.protocol.ids import Address, ModelId, RequestId, SessionId
 from tristrata.protocol.receipt import Assurance, Receipt, most_output_tokens, salted_hash
 from tristrata.protocol.signing import digest, sign
 from tristrata.protocol.units import Milliseconds, cost_of
 
 CANCELLED = "cancelled"
-_KINDS = (TaskKind.CHAT, TaskKind.COMPLETION)
 _NO_EVIDENCE = bytes(32)
 
 
@@ -51,9 +50,6 @@ class Worker:
     async def answer(self, task: Task) -> AsyncIterator[Reply]:
         """The frames of the answer: `Accepted`, deltas, and `Finish` with the receipt, or `Failure`."""
         started_at = self._clock()
-        if task.kind not in _KINDS:
-            yield Failure("kind", f"this miner does not do {task.kind}")
-            return
         try:
             request: Request = {**msgspec.json.decode(task.body), "max_tokens": task.max_output_tokens}
             rendered = await self._runtime.render(request, task.kind)

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
-from tristrata.protocol.errors import UNDECODABLE, TristrataError
+from tristrata.protocol.decoding import UNDECODABLE
+from tristrata.protocol.errors import TristrataError
 
 TOOLS, JSON, LOGPROBS = "tools", "json", "logprobs"
 """What a model's runtime may be able to do beyond plain text: call tools, keep to a JSON schema, tell probabilities."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from tristrata.protocol.errors import UNDECODABLE, InvalidValue
+from tristrata.protocol.decoding import UNDECODABLE
+from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import ADDRESS_BYTES, Address, ModelId, RequestId, SessionId, checksum, show
 from tristrata.protocol.receipt import Assurance, Receipt
 from tristrata.protocol.signing import SIGNATURE_BYTES

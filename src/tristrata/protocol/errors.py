@@ -1,10 +1,5 @@
 """The root of every error that Tristrata raises on purpose."""
 
-import msgspec
-
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes from outside: wrong JSON or MessagePack, text that is not UTF-8, nesting too deep."""
-
 
 class TristrataError(Exception):
     """Something a person can act on.

@@ -4,6 +4,7 @@ import msgspec
 from coincurve import PrivateKey
 
 from tristrata.fabric.frames import Task
+from tristrata.protocol.answers import TaskKind
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address
 from tristrata.protocol.receipt import Receipt, most_output_tokens, salted_hash
@@ -54,6 +55,10 @@ def acknowledge(book: VoucherBook, receipt: Receipt, key: PrivateKey, separator:
     return Acknowledged(book, due.position, SignedVoucher(due.voucher, due.splits, signature))
 
 
+def _most_output_tokens(task: Task, streamed: str) -> int:
+    return 0 if task.kind == TaskKind.EMBEDDING else most_output_tokens(streamed)
+
+
 def _difference(receipt: Receipt, task: Task, miner: Address, streamed: str) -> str:
     expected = cost_of(receipt.prompt_tokens, receipt.output_tokens, task.prompt_price, task.output_price)
     most_prompt = len(task.body) + PROMPT_OVERHEAD_TOKENS
@@ -65,7 +70,7 @@ def _difference(receipt: Receipt, task: Task, miner: Address, streamed: str) -> 
         "assurance": receipt.assurance == task.assurance,
         "price": receipt.price == expected,
         "number of prompt tokens": receipt.prompt_tokens <= most_prompt,
-        "number of output tokens": receipt.output_tokens <= most_output_tokens(streamed),
+        "number of output tokens": receipt.output_tokens <= _most_output_tokens(task, streamed),
         "output hash": receipt.output_hash == salted_hash(task.output_salt, streamed),
     }
     return next((rule for rule, holds in rules.items() if not holds), "")

@@ -133,6 +133,6 @@ def _health(connection: Client, presence: Presence) -> Callable[[], dict[str, An
 def served_models(network: Network) -> list[ServedModel]:
     """The models of the network file, with the ids that their pinned weights have."""
     return [
-        ServedModel(name, PINNED[model.weights].model_id, model.context_length)
+        ServedModel(name, PINNED[model.weights].model_id, model.context_length, PINNED[model.weights].embeds)
         for name, model in network.models.items()
     ]

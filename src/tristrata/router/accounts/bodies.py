@@ -5,7 +5,8 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
-from tristrata.protocol.errors import UNDECODABLE, InvalidValue
+from tristrata.protocol.decoding import UNDECODABLE
+from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import parse_bytes32
 from tristrata.protocol.signing import SIGNATURE_BYTES
 from tristrata.protocol.units import MAX_AMOUNT, Amount, Timestamp

@@ -1,5 +1,6 @@
 """OpenAI's endpoints over a desk. Everything they need is in memory."""
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,11 +15,12 @@ from tristrata.router.openai.catalogue import Catalogue
 from tristrata.router.openai.chat import chat_events, complete_chat
 from tristrata.router.openai.chat_request import parse_chat
 from tristrata.router.openai.completions import DEFAULT_TOKENS, complete, completion_events, parse_completion
+from tristrata.router.openai.embeddings import complete_embeddings, parse_embeddings
 from tristrata.router.openai.parameters import RequestInvalid
 from tristrata.router.openai.response_request import parse_response
 from tristrata.router.openai.response_store import ResponseStore, StoredResponse
 from tristrata.router.openai.responses import Conversation, complete_response, response_events
-from tristrata.router.serving import Desk
+from tristrata.router.serving import Desk, Question
 from tristrata.storage.api_keys import Scope
 
 _RESPONSE_NAMES = Names("input", json="text.format", logprobs="top_logprobs")
@@ -41,6 +43,7 @@ class OpenAiApi:
             Route("/v1/models/{name:path}", self._model),
             Route("/v1/chat/completions", Endpoint(self._callers, Scope.INFERENCE, self._chat), methods=["POST"]),
             Route("/v1/completions", Endpoint(self._callers, Scope.INFERENCE, self._completion), methods=["POST"]),
+            Route("/v1/embeddings", Endpoint(self._callers, Scope.INFERENCE, self._embed), methods=["POST"]),
             Route("/v1/responses", Endpoint(self._callers, Scope.INFERENCE, self._respond), methods=["POST"]),
             Route("/v1/responses/{id}", self._stored_response),
             Route("/v1/responses/{id}", self._delete_response, methods=["DELETE"]),
@@ -57,7 +60,7 @@ class OpenAiApi:
 
     async def _chat(self, caller: Caller, body: bytes) -> ASGIApp:
         call = parse_chat(body)
-        model = self._catalogue.find(call.model)
+        model = self._catalogue.find_for(call.model, embeds=False)
         most = most_tokens(model, call.max_tokens, call.max_tokens_name)
         require_room(model, [message["content"] or "" for message in call.request["messages"]], "messages")
         questions = make_questions(
@@ -71,7 +74,7 @@ class OpenAiApi:
 
     async def _completion(self, caller: Caller, body: bytes) -> ASGIApp:
         call = parse_completion(body)
-        model = self._catalogue.find(call.model)
+        model = self._catalogue.find_for(call.model, embeds=False)
         most = most_tokens(model, call.max_tokens, "max_tokens", DEFAULT_TOKENS)
         questions = []
         for prompt in call.prompts:
@@ -85,9 +88,15 @@ class OpenAiApi:
         headers: dict[str, str] = {}
         return EventStream(completion_events(answers, call, model, headers), headers)
 
+    async def _embed(self, caller: Caller, body: bytes) -> ASGIApp:
+        call = parse_embeddings(body)
+        model = self._catalogue.find_for(call.model, embeds=True)
+        question = Question(TaskKind.EMBEDDING, msgspec.json.encode({"input": call.inputs}), 0)
+        return await complete_embeddings(ask(self._desk, caller, model, [question], Names("input")), call, model)
+
     async def _respond(self, caller: Caller, body: bytes) -> ASGIApp:
         call = parse_response(body)
-        model = self._catalogue.find(call.model)
+        model = self._catalogue.find_for(call.model, embeds=False)
         most = most_tokens(model, call.max_tokens, "max_output_tokens")
         before = []
         if call.previous is not None:

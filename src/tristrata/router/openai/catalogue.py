@@ -10,11 +10,12 @@ from tristrata.router.http import Refusal
 
 
 class ServedModel(msgspec.Struct, frozen=True):
-    """A model that the router offers. ``context_length`` is in tokens."""
+    """A model that the router offers. ``context_length`` is in tokens; ``embeds``: it makes embeddings, not text."""
 
     name: str
     model_id: ModelId
     context_length: int
+    embeds: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -37,6 +38,14 @@ class Catalogue:
     def listing(self) -> dict[str, Any]:
         """OpenAI's list of models."""
         return {"object": "list", "data": [model.description for model in self._models.values()]}
+
+    def find_for(self, name: str, *, embeds: bool) -> ServedModel:
+        """The model of this name, if it makes what is asked for. Raises `Refusal` (404, 400)."""
+        model = self.find(name)
+        if model.embeds != embeds:
+            makes = "text: use /v1/chat/completions" if embeds else "embeddings: use /v1/embeddings"
+            raise Refusal(400, "wrong_endpoint", f"The model '{name}' makes {makes}", "model")
+        return model
 
     def find(self, name: str) -> ServedModel:
         """The model of this name. Raises `Refusal` (404)."""

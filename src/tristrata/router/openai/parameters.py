@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tristrata.protocol.errors import UNDECODABLE
+from tristrata.protocol.decoding import UNDECODABLE
 from tristrata.router.http import Refusal
 
 Check = Callable[[Any, str], Any]
