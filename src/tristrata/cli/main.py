@@ -13,6 +13,7 @@ from tristrata.cli.ask import ask
 from tristrata.cli.connect import connect
 from tristrata.cli.demo import demo
 from tristrata.cli.down import down
+from tristrata.cli.mcp import mcp
 from tristrata.cli.money import claim, where_is_my_money
 from tristrata.cli.setup import setup
 from tristrata.cli.status import status
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_USING = (demo, up, down, status, ask, connect, verify, claim, where_is_my_money)
+_USING = (demo, up, down, status, ask, connect, mcp, verify, claim, where_is_my_money)
 _RUNNING = (miner, validator, router, settler, relayer, setup)
 for verb in (*_USING, *_RUNNING):
     app.command(verb.__name__.replace("_", "-"))(verb)
