@@ -17,6 +17,7 @@ from tristrata.router.fleet import OwnedElsewhere
 from tristrata.router.forwarding import FleetFront, Forwarder, leave_to_owner
 from tristrata.router.http import Refusal, json_response, on_error, on_fault, on_refusal, on_unknown_url
 from tristrata.router.metrics import Metrics
+from tristrata.router.openapi import describe
 
 
 def create_app(
@@ -32,8 +33,13 @@ def create_app(
     async def tell(_: Request) -> Response:
         return json_response(health())
 
+    document = describe(routes)
+
+    async def tell_document(_: Request) -> Response:
+        return json_response(document)
+
     starlette = Starlette(
-        routes=[Route("/health", tell), *routes],
+        routes=[Route("/health", tell), Route("/openapi.json", tell_document), *routes],
         exception_handlers={
             Refusal: on_refusal,
             OwnedElsewhere: leave_to_owner,
