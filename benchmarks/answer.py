@@ -9,15 +9,18 @@ MESSAGES = [{"role": "user", "content": "Say twenty words, all at once."}]
 AHEAD_SEED, AHEAD_SECONDS = 1, 0.003
 """A request with this seed gets its first piece so long before the others, as from a model that is still computing."""
 
+PACED_SEED, PACE_SECONDS = 2, 0.02
+"""A request with this seed gets its pieces so far apart, as from a model that gives 50 tokens a second."""
+
 CONTENT_MARK = b'"content":'
 DONE_MARK = b"data: [DONE]\n\n"
 RECEIPT_MARK = b"event: tristrata.receipt\n"
 
 
-def request_body(*, ahead: bool) -> bytes:
-    """The chat request, as JSON; ``ahead`` asks the stub model to pause after its first piece."""
-    request = {"model": MODEL, "messages": MESSAGES, "max_tokens": 64, "stream": True}
-    return json.dumps({**request, "seed": AHEAD_SEED} if ahead else request).encode()
+def request_body(*, seed: int | None = None, stream: bool = True) -> bytes:
+    """The chat request, as JSON; the seeds above ask the stub model to take its time."""
+    request = {"model": MODEL, "messages": MESSAGES, "max_tokens": 64, "stream": stream}
+    return json.dumps(request if seed is None else {**request, "seed": seed}).encode()
 
 
 def events() -> list[bytes]:

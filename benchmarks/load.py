@@ -1,6 +1,7 @@
 """The load generator: keep-alive connections over raw sockets, each of which asks again once it is answered."""
 
 import asyncio
+import re
 import time
 
 import msgspec
@@ -10,20 +11,22 @@ from benchmarks.stats import BenchmarkFailed, percentile
 
 LOOPBACK = "127.0.0.1"
 _END = b"\r\n0\r\n\r\n"
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _PATIENCE_SECONDS = 15.0
 
 
 class Target(msgspec.Struct, frozen=True):
     """Where to ask. ``keys`` are the API keys of the connections, in turn.
 
-    ``receipts``: each answer must have one. ``ahead``: the first piece is to come before the others.
+    ``receipts``: each answer must have one. ``seed`` is one of those that ask the stub model to take its time.
     """
 
     name: str
     port: int
     keys: tuple[str, ...] = ("none",)
     receipts: bool = False
-    ahead: bool = False
+    seed: int | None = None
+    stream: bool = True
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -74,7 +77,7 @@ class _Asker(asyncio.Protocol):
     def __init__(self, target: Target, number: int, load: Load, deadline: float) -> None:
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._target = target
-        self._request = _request(target.keys[number % len(target.keys)], ahead=target.ahead)
+        self._request = _request(target, target.keys[number % len(target.keys)])
         self._load = load
         self._deadline = deadline
         self._transport: asyncio.Transport | None = None
@@ -94,6 +97,10 @@ class _Asker(asyncio.Protocol):
         self._received += data
         if not self._first_at and CONTENT_MARK in self._received:
             self._first_at = now
+        if not self._target.stream:
+            if self._is_whole():
+                self._answered_at_once(now)
+            return
         if self._received.endswith(_END):
             self._answered(now)
         elif b"\r\ncontent-length:" in self._received[:512]:  # a stream has none: this is an error
@@ -119,6 +126,20 @@ class _Asker(asyncio.Protocol):
         if not whole or (self._target.receipts and RECEIPT_MARK not in answer):
             self._fail()
             return
+        self._count(now)
+
+    def _is_whole(self) -> bool:
+        head, _, body = bytes(self._received).partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        return length is not None and len(body) >= int(length[1])
+
+    def _answered_at_once(self, now: float) -> None:
+        if b" 200 " not in self._received[:16] or b"".join(piece.encode() for piece in PIECES) not in self._received:
+            self._fail()
+            return
+        self._count(now)
+
+    def _count(self, now: float) -> None:
         self._load.to_first_token.append(self._first_at - self._asked_at)
         self._load.to_end.append(now - self._asked_at)
         if now < self._deadline:
@@ -132,8 +153,8 @@ class _Asker(asyncio.Protocol):
             self.finished.set_exception(BenchmarkFailed(f"{self._target.name} gave no whole answer, but: {text!r}"))
 
 
-def _request(key: str, *, ahead: bool) -> bytes:
-    body = request_body(ahead=ahead)
+def _request(target: Target, key: str) -> bytes:
+    body = request_body(seed=target.seed, stream=target.stream)
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\n"
         f"host: {LOOPBACK}\r\nauthorization: Bearer {key}\r\n"

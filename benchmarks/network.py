@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from coincurve import PrivateKey
 
-from benchmarks.answer import AHEAD_SECONDS, AHEAD_SEED, MODEL, PIECES, PROMPT_TOKENS
+from benchmarks.answer import AHEAD_SECONDS, AHEAD_SEED, MODEL, PACE_SECONDS, PACED_SEED, PIECES, PROMPT_TOKENS
 from benchmarks.children import child, free_port
 from benchmarks.load import LOOPBACK, Target
 from benchmarks.stats import BenchmarkFailed
@@ -51,7 +51,7 @@ SEPARATOR = Domain(HUB, chain_ref(HUB), Address(b"\x0c" * 20)).separator
 MINER, ROUTER = Address(b"\x0d" * 20), Address(b"\xee" * 20)
 MODEL_ID = ModelId(keccak(b"the stub model"))
 SIGNING_KEY, SESSION_KEY = PrivateKey(keccak(b"signs receipts")), PrivateKey(keccak(b"signs vouchers"))
-SLOTS = 64
+SLOTS = 512
 PROMPT_PRICE, OUTPUT_PRICE = 50_000, 200_000
 _DEPOSIT = Amount(2**60)
 _ROUTER_NAME = "r1"
@@ -169,6 +169,8 @@ class StubRuntime:
         if request.get("seed") == AHEAD_SEED:
             await asyncio.sleep(AHEAD_SECONDS)
         for piece in PIECES[1:]:
+            if request.get("seed") == PACED_SEED:
+                await asyncio.sleep(PACE_SECONDS)
             yield TextPiece(piece, 1)
         yield Done("stop", PROMPT_TOKENS, len(PIECES))
 
