@@ -68,14 +68,17 @@ class Guide:
             ascent = Ascent(settings, self._chains, hubs, self._screen)
             watching = asyncio.create_task(ascent.watch())
             stack.callback(watching.cancel)
+            sessions = []
             for hub, asked in ((by_name[task_hub], prompts), (by_name[private_hub], (PRIVATE_PROMPT,))):
                 session = await self._open_session(account, hub)
+                sessions.append((hub, session))
                 async with RouterApi(settings.router, session.api_key) as api:
                     for prompt in asked:
                         ascent.add(await self._ask(api, hub, session.session, prompt))
             self.record.tasks = await ascent.finish(watching)
             self.record.steps += ascent.steps
             ascent.verify(self.record.tasks, receipts)
+            await self._complete_keys(account, sessions)
             for step in await ascent.claim():
                 self.record.steps.append(step)
                 self._screen.step(step)
@@ -109,6 +112,14 @@ class Guide:
         detail = f"0x{session.session.hex()[:8]}…, {share:g} % to router"
         self.took("open a session", hub.name, session.opened.gas, started, detail)
         return session
+
+    async def _complete_keys(self, account: Account, sessions: list[tuple[Hub, NewSession]]) -> None:
+        """Let the keys that stay with the user use the network's other models, too."""
+        _, *others = self._settings.network.models
+        for hub, session in sessions:
+            for model in others:
+                await give_dollars(self._settings, self._chains, [(hub.name, account.address, BUDGET.deposit)])
+                await account.open_session(hub, model, BUDGET, api_key=session.api_key)
 
     async def _ask(self, api: RouterApi, hub: Hub, session: SessionId, prompt: str) -> Answer:
         settings = self._settings
