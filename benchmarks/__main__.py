@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from benchmarks import acknowledging, epoch, gas, machine, matching, receipt_book, router, router_load, verify
+from benchmarks import acknowledging, epoch, gas, machine, matching, memory, receipt_book, router, router_load, verify
 from benchmarks.children import usage
 from benchmarks.report import Section, goals_table, page
 from tristrata.protocol.errors import TristrataError
@@ -21,6 +21,7 @@ from tristrata.protocol.errors import TristrataError
 BENCHMARKS: dict[str, Callable[..., Awaitable[Section]]] = {
     "router": router.measure,
     "router-load": router_load.measure,
+    "memory": memory.measure,
     "matching": matching.measure,
     "acknowledging": acknowledging.measure,
     "receipt-book": receipt_book.measure,
@@ -32,7 +33,7 @@ NOT_MEASURED = (
     "The router with chains: following hubs, onboarding and charging; the hub's facts are given to it here.",
     "A router on cores of its own, several routers or miners, a network between them: all is one machine's loopback.",
     "A real model: the answer is ready, so that only what is ours is timed.",
-    "Long prompts, clients that leave; memory over 100,000 answers (fewer are counted here).",
+    "Long prompts; clients that leave, or read slowly; LiteLLM with 256 at once or paced.",
     "The design's other targets: validators' audits, encryption, the demo, the indexer.",
 )
 _DOCS = Path(__file__).resolve().parent.parent / "docs"

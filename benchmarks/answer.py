@@ -33,3 +33,15 @@ def events() -> list[bytes]:
         for delta, reason in zip(deltas, reasons, strict=True)
     ]
     return [*(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n" for chunk in chunks), DONE_MARK]
+
+
+def whole() -> bytes:
+    """The same answer in one JSON document, as it is when nobody asks for a stream."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "".join(PIECES)}, "finish_reason": "stop"}
+    usage = {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": len(PIECES),
+        "total_tokens": PROMPT_TOKENS + len(PIECES),
+    }
+    head = {"id": "chatcmpl-" + "0" * 64, "object": "chat.completion", "created": 1_700_000_000, "model": MODEL}
+    return json.dumps({**head, "choices": [choice], "usage": usage}, separators=(",", ":")).encode()

@@ -12,6 +12,7 @@ import uvicorn
 from benchmarks.load import LOOPBACK
 
 _Message = dict[str, Any]
+_PASSED_ON = (b"content-type", b"content-length")
 
 
 async def run(port: int, upstream_port: int) -> None:
@@ -28,7 +29,7 @@ async def run(port: int, upstream_port: int) -> None:
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
             async with session.post(url, data=body, headers={"content-type": "application/json"}) as answer:
-                headers = [(b"content-type", b"text/event-stream")]
+                headers = [(name, value) for name, value in answer.raw_headers if name in _PASSED_ON]
                 await send({"type": "http.response.start", "status": answer.status, "headers": headers})
                 async for piece in answer.content.iter_any():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})

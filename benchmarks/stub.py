@@ -1,14 +1,21 @@
-"""The stub model server: any request is answered with 20 chunks at once, by a bare socket protocol."""
+"""The stub model server, a bare socket protocol: 20 chunks at once, or paced, or one JSON document."""
 
 import asyncio
 import re
 
-from benchmarks.answer import events
+from benchmarks.answer import PACE_SECONDS, PACED_SEED, PIECES, events, whole
 from benchmarks.load import LOOPBACK
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_STREAMS = re.compile(rb'"stream": *true')
+_PACED = re.compile(rb'"seed": *%d\b' % PACED_SEED)
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-_ANSWER = _HEAD + b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events()) + b"0\r\n\r\n"
+_CHUNKS = [b"%x\r\n%b\r\n" % (len(event), event) for event in events()]
+_CHUNKS[0] = _HEAD + _CHUNKS[0]
+_CHUNKS[-1] += b"0\r\n\r\n"
+_ANSWER = b"".join(_CHUNKS)
+_PARTS = (*_CHUNKS[: len(PIECES) - 1], b"".join(_CHUNKS[len(PIECES) - 1 :]))
+_WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(whole()), whole())
 
 
 async def run(port: int) -> None:
@@ -31,5 +38,18 @@ class _Stub(asyncio.Protocol):
         length = _LENGTH.search(head)
         if length and len(body) >= int(length[1]):
             self._received = b""
-            assert self._transport is not None
-            self._transport.write(_ANSWER)
+            if not _STREAMS.search(body):
+                self._write(_WHOLE)
+            elif _PACED.search(body):
+                self._write_part(0)
+            else:
+                self._write(_ANSWER)
+
+    def _write_part(self, number: int) -> None:
+        self._write(_PARTS[number])
+        if number + 1 < len(_PARTS):
+            asyncio.get_running_loop().call_later(PACE_SECONDS, self._write_part, number + 1)
+
+    def _write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)

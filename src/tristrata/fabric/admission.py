@@ -26,7 +26,6 @@ Admit = Callable[[bytes], Awaitable[Address | None]]
 
 _CALLOUT = "$SYS.REQ.USER.AUTH"
 _QUEUE = "admission"
-_REPLY_SECONDS = 3_600
 _log = structlog.get_logger()
 
 
@@ -68,9 +67,9 @@ class Admission:
 
     def _permission(self, user: str, miner: Address) -> str:
         permission = {
-            "pub": {"allow": [subjects.status(miner)]},
+            # No permission to respond where it was asked to: the server would remember each request until that expires.
+            "pub": {"allow": [subjects.status(miner), subjects.own_replies(miner)]},
             "sub": {"allow": [subjects.inbox(miner), subjects.HELLO]},
-            "resp": {"max": -1, "ttl": _REPLY_SECONDS * 1_000_000_000},
             "subs": -1,
             "data": -1,
             "payload": -1,

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from tristrata.fabric import subjects
 from tristrata.fabric.frames import FrameInvalid, Reply, decode_replies
 from tristrata.fabric.keys import seed_text
+from tristrata.protocol.ids import Address
 
 MAX_WAITING_BYTES = 4 * 1_048_576
 """How much of one answer may wait for a client that reads slowly."""
@@ -129,22 +130,22 @@ class ReplyInbox:
         await settle(self._connection)
         when_reconnected(self._connection, self._end_all)
 
-    def open(self, request_id: bytes) -> Replies:
-        """The replies to one request, from now on."""
+    def open(self, miner: Address, request_id: bytes) -> Replies:
+        """What one miner replies to one request, from now on."""
         replies = Replies()
-        self._open[request_id.hex()] = replies
+        self._open[subjects.reply(self._router_id, miner, request_id)] = replies
         return replies
 
-    def close(self, request_id: bytes) -> None:
+    def close(self, miner: Address, request_id: bytes) -> None:
         """Forget a request; late frames are dropped."""
-        self._open.pop(request_id.hex(), None)
+        self._open.pop(subjects.reply(self._router_id, miner, request_id), None)
 
     def _end_all(self) -> None:
         for replies in self._open.values():
             replies.end()
 
     async def _dispatch(self, message: Msg) -> None:
-        replies = self._open.get(message.subject.rpartition(".")[2])
+        replies = self._open.get(message.subject)
         if replies is None:
             return
         if _nobody_there(message):

@@ -35,9 +35,14 @@ def inbox(miner: Address) -> str:
 
 def replies(router_id: str) -> str:
     """All replies to one router: one subscription, whatever the number of requests."""
-    return f"router.{router_id}.reply.*"
+    return f"router.{router_id}.reply.*.*"
 
 
-def reply(router_id: str, request_id: bytes) -> str:
-    """Where the frames of one answer go."""
-    return f"router.{router_id}.reply.{request_id.hex()}"
+def reply(router_id: str, miner: Address, request_id: bytes) -> str:
+    """Where the frames of one miner's answer go."""
+    return f"router.{router_id}.reply.{miner.hex()}.{request_id.hex()}"
+
+
+def own_replies(miner: Address) -> str:
+    """Every place where one miner may answer."""
+    return f"router.*.reply.{miner.hex()}.*"

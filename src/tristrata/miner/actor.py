@@ -70,10 +70,11 @@ async def run(settings: ActorSettings, miner: MinerSettings) -> None:
         registering = (register(hub, writer, wanted) for hub, writer in zip(hubs, writers, strict=True))
         await asyncio.gather(starting, *registering)
         features = starting.result()
-        connection = await connect(settings.fabric, seed, settings.name)
-        stack.push_async_callback(connection.close)
         account_address = address_of(key.public_key)
         keeper = VoucherKeeper(account_address, {hub.caip2: hub for hub in hubs}, Vouchers(database))
+        stack.push_async_callback(keeper.drain)
+        connection = await connect(settings.fabric, seed, settings.name)
+        stack.push_async_callback(connection.close)
         await MinerService(
             connection,
             runtime,

@@ -1,5 +1,7 @@
 """The vouchers that pay a miner: checked against the session's key on chain, and kept."""
 
+import asyncio
+
 import structlog
 from nats.aio.msg import Msg
 
@@ -12,6 +14,7 @@ from tristrata.protocol.ids import Address, Caip2, SessionId, show
 from tristrata.protocol.signing import digest, recover, require_signer
 from tristrata.storage.vouchers import Vouchers
 
+_DRAIN_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
@@ -23,9 +26,22 @@ class VoucherKeeper:
         self._hubs = hubs
         self._vouchers = vouchers
         self._session_keys: dict[SessionId, Address] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def on_notice(self, message: Msg) -> None:
-        """Keep the voucher in a notice, or say in the log why not."""
+        """Keep the voucher in a notice, or say in the log why not; if this is cancelled, `drain` waits for that."""
+        # Shielded: closing the NATS connection cancels this, and aiosqlite may wait for ever for what was cancelled.
+        keeping = asyncio.create_task(self._take(message))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        await asyncio.shield(keeping)
+
+    async def drain(self) -> None:
+        """Wait until what has come is kept, for five seconds at most; before the database is closed."""
+        if self._keeping:
+            await asyncio.wait(self._keeping, timeout=_DRAIN_SECONDS)
+
+    async def _take(self, message: Msg) -> None:
         try:
             await self._keep(decode(message.data, VoucherNotice))
         except (FrameInvalid, TristrataError) as error:

@@ -61,7 +61,7 @@ class Attempt:
         self._inbox = inbox
         self._presence = presence
         self._loop = asyncio.get_running_loop()
-        self._replies = inbox.open(self.task.request_id)
+        self._replies = inbox.open(self.miner, self.task.request_id)
         self._watch = self._loop.call_later(_CHECK_SECONDS, self._check)
         presence.market.hold(self.miner)
 
@@ -74,7 +74,7 @@ class Attempt:
             if self.key is not None:
                 self.key.release(self._held)
             self._watch.cancel()
-            self._inbox.close(self.task.request_id)
+            self._inbox.close(self.miner, self.task.request_id)
             self._presence.market.release(self.miner)
 
     async def advance(self) -> Sequence[Delta] | None:

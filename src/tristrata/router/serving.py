@@ -121,7 +121,7 @@ class Desk:
         while True:
             attempt = await self.room.until_free(partial(self._reserve, session, model, question, tried, key))
             try:
-                reply = subjects.reply(self._name, attempt.task.request_id)
+                reply = subjects.reply(self._name, attempt.miner, attempt.task.request_id)
                 await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
                 pieces = await attempt.advance()
                 began = True

@@ -64,13 +64,13 @@ async def stream(miner: Client, count: int) -> None:
 
 
 async def ask(router: Client, inbox: ReplyInbox, count: int) -> list[str]:
-    replies = inbox.open(REQUEST)
-    await router.publish(subjects.task(MINER), b"", reply=subjects.reply("r", REQUEST))
+    replies = inbox.open(MINER, REQUEST)
+    await router.publish(subjects.task(MINER), b"", reply=subjects.reply("r", MINER, REQUEST))
     frames: list[Reply] = []
     async with asyncio.timeout(30):
         while len(frames) < count and (arrived := await replies.get()):
             frames += arrived
-    inbox.close(REQUEST)
+    inbox.close(MINER, REQUEST)
     return [frame.text for frame in frames if isinstance(frame, Delta)]
 
 
@@ -102,9 +102,9 @@ async def test_publish__to_an_inbox_that_asked_nothing_of_it__is_refused(fabric:
     router, other = await fabric.connect("router"), await fabric.connect("other")
     inbox = ReplyInbox(router, "r")
     await inbox.start()
-    replies = inbox.open(REQUEST)
+    replies = inbox.open(MINER, REQUEST)
 
-    await other.publish(subjects.reply("r", REQUEST), encode_replies([Delta("forged", 1)]))
+    await other.publish(subjects.reply("r", MINER, REQUEST), encode_replies([Delta("forged", 1)]))
     await settle(other)
     await settle(router)
     with pytest.raises(TimeoutError):
@@ -126,13 +126,42 @@ async def test_subscribe__to_another_miners_tasks__gets_nothing(fabric: Fabric) 
     assert heard == []
 
 
+async def test_publish__to_its_own_inbox_of_anothers_request__is_not_heard(fabric: Fabric) -> None:
+    router, other = await fabric.connect("router"), await fabric.connect("other")
+    inbox = ReplyInbox(router, "r")
+    await inbox.start()
+    replies = inbox.open(MINER, REQUEST)
+
+    await other.publish(subjects.reply("r", OTHER, REQUEST), encode_replies([Delta("forged", 1)]))
+    await settle(other)
+    await settle(router)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(replies.get(), 0.2)
+
+
+async def test_respond__to_a_place_that_is_not_the_miners_own__is_refused(fabric: Fabric) -> None:
+    router, miner = await fabric.connect("router"), await fabric.connect("miner")
+    heard: list[Msg] = []
+
+    async def listen(message: Msg) -> None:
+        heard.append(message)
+
+    await router.subscribe("router.r.elsewhere", cb=listen)
+    await stream(miner, 1)
+    await router.publish(subjects.task(MINER), b"", reply="router.r.elsewhere")
+    await settle(router)
+    await settle(miner)
+    await settle(router)
+    assert heard == []
+
+
 async def test_task__nobody_listens__is_said_at_once(fabric: Fabric) -> None:
     router = await fabric.connect("router")
     inbox = ReplyInbox(router, "r")
     await inbox.start()
-    replies = inbox.open(REQUEST)
+    replies = inbox.open(OTHER, REQUEST)
 
-    await router.publish(subjects.task(OTHER), b"", reply=subjects.reply("r", REQUEST))
+    await router.publish(subjects.task(OTHER), b"", reply=subjects.reply("r", OTHER, REQUEST))
     assert await asyncio.wait_for(replies.get(), 5) == []
 
 
