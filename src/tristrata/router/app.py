@@ -38,8 +38,9 @@ def create_app(
     async def tell_document(_: Request) -> Response:
         return json_response(document)
 
+    all_routes = [Route("/health", tell), Route("/openapi.json", tell_document), *routes]
     starlette = Starlette(
-        routes=[Route("/health", tell), Route("/openapi.json", tell_document), *routes],
+        routes=all_routes,
         exception_handlers={
             Refusal: on_refusal,
             OwnedElsewhere: leave_to_owner,
@@ -57,4 +58,5 @@ def create_app(
         await (endpoint or starlette)(scope, receive, send)
 
     inner = app if forwarder is None else FleetFront(app, forwarder)
-    return Edge(inner, metrics or Metrics(), serving or Serving())
+    paths = {route.endpoint: route.path for route in all_routes}
+    return Edge(inner, metrics or Metrics(), serving or Serving(), paths)

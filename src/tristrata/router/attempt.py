@@ -1,7 +1,7 @@
 """One request at one miner: what was reserved for it, and what has come back so far."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tristrata.fabric.connection import ReplyInbox
 from tristrata.fabric.frames import CONTEXT_EXCEEDED, REQUEST_REJECTED, Delta, Failure, Finish, Reply, Task
@@ -41,11 +41,20 @@ class Attempt:
     `open` it before the task is sent, and `close` it in the end.
     """
 
-    def __init__(self, session: ServedSession, found: Match, task: Task, key: ApiKey | None, held: Amount) -> None:
+    def __init__(
+        self,
+        session: ServedSession,
+        found: Match,
+        task: Task,
+        key: ApiKey | None,
+        held: Amount,
+        check: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
         self.session = session
         self.miner = found.miner
         self.task = task
         self.key = key
+        self.check = check
         self.text: list[str] = []
         self.calls = ToolCalls()
         self.finish: Finish | None = None

@@ -2,11 +2,13 @@
 
 import os
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tristrata.config.network import Serving
-from tristrata.router.http import MORE_HEADERS, SERVING
+from tristrata.router.http import MORE_HEADERS, REFUSED, SERVING
 from tristrata.router.metrics import Metrics
 
 _PREFLIGHT_SECONDS = b"86400"
@@ -27,8 +29,11 @@ _MOST_REQUESTED_HEADERS = 2_048
 class Edge:
     """An ASGI app around the API."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, serving: Serving) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, serving: Serving, paths: Mapping[Any, str]) -> None:
+        """``paths`` has the path of each of Starlette's endpoints, by which requests are counted."""
         self._app = app
+        self._paths = paths
+        self._known = frozenset(paths.values())
         self._metrics = metrics
         self._serving = serving
         self._origins = frozenset(origin.encode() for origin in serving.cors_origins)
@@ -60,7 +65,10 @@ class Edge:
             await self._app(scope, receive, send_more)
         finally:
             self._metrics.in_flight -= 1
-            self._metrics.answered(scope["path"], status, (first_at or time.perf_counter()) - started)
+            path = scope["path"] if scope["path"] in self._known else self._paths.get(scope.get("endpoint"), "other")
+            self._metrics.answered(path, status, (first_at or time.perf_counter()) - started)
+            if REFUSED in scope:
+                self._metrics.refusals.labels(scope[REFUSED]).inc()
 
     def _complete(
         self, headers: list[tuple[bytes, bytes]], more: list[tuple[bytes, bytes]], allowed: bytes | None

@@ -29,6 +29,9 @@ MORE_HEADERS = "tristrata.headers"
 LEAVING = "tristrata.leaving"
 """In the scope, where the server is ours: a list of functions to be called when the client leaves."""
 
+REFUSED = "tristrata.refused"
+"""In the scope: the error's code, once a request is refused."""
+
 SERVING = "tristrata.serving"
 """In the scope: the router's `Serving` settings."""
 
@@ -84,6 +87,11 @@ def envelope(status: int, code: str | None, message: str, parameter: str | None)
     return {"message": message, "type": kind, "param": parameter, "code": code}
 
 
+def code_of(body: dict[str, Any]) -> str:
+    """An error's code, for counting; its type where it has none."""
+    return str(body["error"]["code"] or body["error"]["type"])
+
+
 def fault_body() -> dict[str, Any]:
     """What is told of a fault that nobody foresaw."""
     message = "the router failed on this request; its log says why"
@@ -122,9 +130,10 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(413, "request_too_large", f"the body is longer than {limit} bytes, the most that is taken")
 
 
-async def on_refusal(_: Request, error: Exception) -> Response:
+async def on_refusal(request: Request, error: Exception) -> Response:
     """Starlette's handler of `Refusal`."""
     assert isinstance(error, Refusal)
+    request.scope[REFUSED] = code_of(error.body)
     response = json_response(error.body, status=error.status)
     response.raw_headers += error.headers
     if error.status in (429, 503) and not any(name == b"retry-after" for name, _ in error.headers):
@@ -141,10 +150,12 @@ async def on_error(request: Request, error: Exception) -> Response:
 async def on_unknown_url(request: Request, _: Exception) -> Response:
     """Starlette's handler of 404 and 405."""
     message = f"{request.method} {request.url.path} does not exist here"
+    request.scope[REFUSED] = "unknown_url"
     return json_response({"error": envelope(404, "unknown_url", message, None)}, status=404)
 
 
 async def on_fault(request: Request, error: Exception) -> Response:
     """Starlette's handler of what nobody foresaw: logged in full, told in one sentence."""
     _log.error("request failed", path=request.url.path, exc_info=error)
+    request.scope[REFUSED] = "internal_error"
     return json_response(fault_body(), status=500)

@@ -9,9 +9,6 @@ from prometheus_client.registry import Collector
 from tristrata.protocol.receipt import Receipt
 
 _FAST = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_KNOWN_PATHS = frozenset(
-    ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/batches", "/v1/files")
-)
 Reading = Mapping[tuple[str, ...], float]
 """Values of a gauge by its labels' values."""
 
@@ -51,9 +48,8 @@ class Metrics:
         )
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def answered(self, path: str, status: int, seconds: float) -> None:
+    def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count one request. ``status`` is 0 where the client left before there was any."""
-        endpoint = path if path in _KNOWN_PATHS else "other"
         children = self._children.get((endpoint, status))
         if children is None:
             children = (self._requests.labels(endpoint, str(status)), self._first_byte.labels(endpoint))

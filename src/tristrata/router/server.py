@@ -86,7 +86,7 @@ class _Corked:
 
 
 def bounded(serving: Serving) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol, which refuses too many connections, and heads that are too long or too slow.
+    """uvicorn's HTTP protocol, with bounds: connections, and heads and trailers that are too long or too slow.
 
     It tells at once whoever is listed in the scope's `LEAVING` that the client has left.
     """
@@ -94,6 +94,7 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
     class Bounded(HttpToolsProtocol):
         _head_bytes = 0
         _is_in_head = False
+        _unread_bytes = 0  # since the last piece of a body: framing and trailers
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -114,9 +115,13 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
         def data_received(self, data: bytes) -> None:
             if self._is_in_head:
                 self._head_bytes += len(data)
+            else:
+                self._unread_bytes += len(data)
             super().data_received(data)
             if self._is_in_head and self._head_bytes > serving.max_head_bytes:
                 self._refuse_head(f"the request's head is longer than {serving.max_head_bytes} bytes")
+            elif not self._is_in_head and self._unread_bytes > serving.max_head_bytes:
+                self._refuse_head(f"more than {serving.max_head_bytes} bytes came that are no part of the body")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -124,8 +129,9 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
             self._await_head()
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            super().on_header(name, value)
-            self._head_bytes += len(name) + len(value) + 4
+            if self._is_in_head:  # trailers are dropped: uvicorn would add them to the headers of a running request
+                super().on_header(name, value)
+                self._head_bytes += len(name) + len(value) + 4
 
         def on_headers_complete(self) -> None:
             self._is_in_head = False
@@ -143,10 +149,12 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
                 super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
+            self._unread_bytes = 0
             if self.cycle is not None:
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
+            self._unread_bytes = 0
             if self.cycle is not None:
                 super().on_message_complete()
 
@@ -167,6 +175,9 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
 
         def _refuse(self, status: bytes, message: bytes) -> None:
             if self.transport.is_closing():
+                return
+            if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+                self.transport.close()  # half of an answer is out
                 return
             body = b'{"error":{"message":"%s","type":"invalid_request_error","param":null,"code":null}}' % message
             self.transport.write(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,12 +39,16 @@ Result = TypeVar("Result")
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A checked request as a miner gets it: ``body`` is its JSON, ``needs`` are the features that it asks for."""
+    """A checked request as a miner gets it: ``body`` is its JSON, ``needs`` are the features that it asks for.
+
+    ``check`` gets all texts of the answer before it is paid, and raises a `TristrataError` where they are none.
+    """
 
     kind: TaskKind
     body: bytes
     max_output_tokens: int
     needs: frozenset[str] = frozenset()
+    check: Callable[[Sequence[str]], None] | None = None
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -177,7 +181,7 @@ class Desk:
         if key is not None:
             key.hold(most)
         session.book = reserved
-        attempt = Attempt(session, found, task, key, most)
+        attempt = Attempt(session, found, task, key, most, question.check)
         attempt.open(self._inbox, self._presence)
         return attempt
 
@@ -209,6 +213,8 @@ class Desk:
         if signing_key is None:
             raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
         check_receipt(receipt, signature, task, attempt.miner, signing_key, attempt.output, hub.separator)
+        if attempt.check is not None:
+            attempt.check(attempt.text)
         if attempt.key is not None:
             attempt.key.spend(receipt.price, receipt.prompt_tokens + receipt.output_tokens)
         if session.key is None:

@@ -107,6 +107,20 @@ async def test_body__too_long_or_too_slow__is_refused(tmp_path: Path) -> None:
     assert fine.endswith(b'{"length":1024}')
 
 
+async def test_trailers__more_than_a_heads_worth__end_the_connection_and_few_are_dropped(tmp_path: Path) -> None:
+    head = b"POST /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with served(tmp_path, max_head_bytes=2_048) as port:
+        many = await send(port, head, b"1\r\nx\r\n", b"0\r\n", *[b"a: " + b"b" * 500 + b"\r\n"] * 8)
+        endless = await send(port, head, b"1\r\nx\r\n", b"0\r\na: ", *[b"b" * 500] * 8)
+        extension = await send(port, head, b"1;", *[b"b" * 500] * 8)
+        fine = await send(port, head, b"1\r\nx\r\n", b"0\r\na: b\r\n\r\n")
+        pieces = await send(port, head, b"1\r\nx\r\n" * 2_000, b"0\r\n\r\n")
+
+    assert [answer.split(b" ", 2)[1] for answer in (many, endless, extension)] == [b"431"] * 3
+    assert fine.endswith(b'{"length":1}')
+    assert pieces.endswith(b'{"length":2000}')
+
+
 async def test_connections__more_than_the_most__are_turned_away(tmp_path: Path) -> None:
     async with served(tmp_path, max_connections=3) as port:
         await asyncio.sleep(0.05)
@@ -197,8 +211,9 @@ async def test_operations__metrics_and_readiness__say_what_happened(tmp_path: Pa
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    assert 'tristrata_requests_total{endpoint="other",status="200"} 1.0' in text
+    assert 'tristrata_requests_total{endpoint="/health",status="200"} 1.0' in text
     assert 'tristrata_requests_total{endpoint="other",status="404"} 1.0' in text
+    assert 'tristrata_refusals_total{code="unknown_url"} 1.0' in text
     assert "tristrata_sessions 7.0" in text
 
 

@@ -1,5 +1,7 @@
 """OpenAI's endpoints over a desk. Everything they need is in memory."""
 
+from functools import partial
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +17,7 @@ from tristrata.router.openai.catalogue import Catalogue
 from tristrata.router.openai.chat import chat_events, complete_chat
 from tristrata.router.openai.chat_request import parse_chat
 from tristrata.router.openai.completions import DEFAULT_TOKENS, complete, completion_events, parse_completion
-from tristrata.router.openai.embeddings import complete_embeddings, parse_embeddings
+from tristrata.router.openai.embeddings import complete_embeddings, parse_embeddings, require_vectors
 from tristrata.router.openai.parameters import RequestInvalid
 from tristrata.router.openai.response_request import parse_response
 from tristrata.router.openai.response_store import ResponseStore, StoredResponse
@@ -91,7 +93,8 @@ class OpenAiApi:
     async def _embed(self, caller: Caller, body: bytes) -> ASGIApp:
         call = parse_embeddings(body)
         model = self._catalogue.find_for(call.model, embeds=True)
-        question = Question(TaskKind.EMBEDDING, msgspec.json.encode({"input": call.inputs}), 0)
+        check = partial(require_vectors, len(call.inputs))
+        question = Question(TaskKind.EMBEDDING, msgspec.json.encode({"input": call.inputs}), 0, check=check)
         return await complete_embeddings(ask(self._desk, caller, model, [question], Names("input")), call, model)
 
     async def _respond(self, caller: Caller, body: bytes) -> ASGIApp:

@@ -4,13 +4,15 @@ import base64
 import binascii
 import math
 from array import array
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from tristrata.router.http import Refusal, json_response
+from tristrata.protocol.errors import TristrataError
+from tristrata.router.http import json_response
 from tristrata.router.openai.asking import Answers
 from tristrata.router.openai.catalogue import ServedModel
 from tristrata.router.openai.events import REQUEST_ID_HEADER
@@ -21,6 +23,10 @@ from tristrata.router.serving import Ended, Pieces
 MAX_INPUTS = 2_048
 _FLOAT, _BASE64 = "float", "base64"
 _NORM_TOLERANCE = 0.01
+
+
+class VectorsInvalid(TristrataError):
+    """A miner's answer that is no embeddings."""
 
 
 class EmbeddingsCall(msgspec.Struct, frozen=True):
@@ -37,8 +43,23 @@ def parse_embeddings(body: bytes) -> EmbeddingsCall:
     return EmbeddingsCall(fields["model"], fields["input"], fields.get("encoding_format", _FLOAT))
 
 
+def require_vectors(count: int, texts: Sequence[str]) -> None:
+    """Refuse a miner's answer that is not ``count`` vectors of one size and of length 1. Raises `VectorsInvalid`."""
+    if len(texts) != count:
+        raise VectorsInvalid(f"the miner gave {len(texts)} vectors for {count} inputs; nothing is owed for them")
+    sizes = set()
+    for each in texts:
+        vector = _decode(each)
+        norm = math.hypot(*vector)
+        if not abs(norm - 1) <= _NORM_TOLERANCE:
+            raise VectorsInvalid(f"the miner gave a vector of length {norm:.3f}, not 1; nothing is owed for it")
+        sizes.add(len(vector))
+    if len(sizes) != 1:
+        raise VectorsInvalid(f"the miner gave vectors of {sorted(sizes)} dimensions; nothing is owed for them")
+
+
 async def complete_embeddings(answers: Answers, call: EmbeddingsCall, model: ServedModel) -> Response:
-    """All vectors. Raises `Refusal` (502) where the miner's are none."""
+    """All vectors, of an answer that `require_vectors` has seen."""
     vectors: list[str] = []
     ended: Ended | None = None
     async with aclosing(answers):
@@ -48,12 +69,8 @@ async def complete_embeddings(answers: Answers, call: EmbeddingsCall, model: Ser
             elif isinstance(served, Ended):
                 ended = served
     assert ended is not None  # an answer that does not raise ends in a receipt
-    if len(vectors) != len(call.inputs):
-        raise _wrong(f"{len(vectors)} vectors came for {len(call.inputs)} inputs")
-    data = [
-        {"object": "embedding", "index": number, "embedding": _vector(each, call.encoding)}
-        for number, each in enumerate(vectors)
-    ]
+    embeddings = vectors if call.encoding == _BASE64 else [_decode(each).tolist() for each in vectors]
+    data = [{"object": "embedding", "index": number, "embedding": each} for number, each in enumerate(embeddings)]
     receipt = ended.entry.receipt
     usage = {"prompt_tokens": receipt.prompt_tokens, "total_tokens": receipt.prompt_tokens}
     body = {"object": "list", "data": data, "model": model.name, "usage": usage}
@@ -61,19 +78,11 @@ async def complete_embeddings(answers: Answers, call: EmbeddingsCall, model: Ser
     return json_response(body, headers=headers)
 
 
-def _vector(encoded: str, encoding: str) -> str | list[float]:
+def _decode(encoded: str) -> "array[float]":
     try:
-        vector = array("f", base64.b64decode(encoded, validate=True))
+        return array("f", base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise _wrong("a vector is not float32 in base64") from error
-    norm = math.hypot(*vector)
-    if not math.isfinite(norm) or abs(norm - 1) > _NORM_TOLERANCE:
-        raise _wrong(f"a vector has length {norm:.3f}; it must have 1")
-    return encoded if encoding == _BASE64 else vector.tolist()
-
-
-def _wrong(what: str) -> Refusal:
-    return Refusal(502, "answer_refused", f"the miner's answer is none: {what}; its receipt says who it was")
+        raise VectorsInvalid("the miner gave a vector that is not float32 in base64; nothing is owed for it") from error
 
 
 def _inputs(value: Any, where: str) -> list[str]:
