@@ -107,8 +107,9 @@ class FabricServer:
             "max_payload": MAX_PAYLOAD_BYTES,
             "max_connections": 10_000,
             "ping_interval": "10s",
+            "jetstream": {"store_dir": str(self._folder / "jetstream"), "max_memory_store": 0},
             "accounts": {
-                NETWORK_ACCOUNT: {"users": [{"nkey": self._router}]},
+                NETWORK_ACCOUNT: {"users": [{"nkey": self._router}], "jetstream": "enabled"},
                 ADMISSION_ACCOUNT: {"users": [{"nkey": self._admission}]},
             },
             "authorization": {

@@ -1,11 +1,13 @@
 """One request at one miner: what was reserved for it, and what has come back so far."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
 
 from tristrata.fabric.connection import ReplyInbox
 from tristrata.fabric.frames import CONTEXT_EXCEEDED, REQUEST_REJECTED, Delta, Failure, Finish, Reply, Task
-from tristrata.protocol.answers import DetailInvalid, ToolCalls, decode_detail, output_of
+from tristrata.protocol.answers import DetailInvalid, TaskKind, ToolCalls, decode_detail, output_of
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import RequestId, show
 from tristrata.protocol.units import Amount
@@ -23,6 +25,22 @@ ACCEPT_SECONDS, FIRST_PIECE_SECONDS, NEXT_PIECE_SECONDS = 5, 600, 60
 _CHECK_SECONDS = 1.0
 
 
+class Question(msgspec.Struct, frozen=True):
+    """A checked request as a miner gets it: ``body`` is its JSON, ``needs`` are the features that it asks for.
+
+    ``check`` gets all texts of the answer before it is paid, and raises a `TristrataError` where they are none.
+    ``keep`` gets all its pieces, and why it ended, before it is paid: what it keeps is there whatever happens after,
+    and an answer that is broken off is not paid.
+    """
+
+    kind: TaskKind
+    body: bytes
+    max_output_tokens: int
+    needs: frozenset[str] = frozenset()
+    check: Callable[[Sequence[str]], None] | None = None
+    keep: Callable[[RequestId, Sequence[Delta], str], Awaitable[None]] | None = None
+
+
 class MinerLost(TristrataError):
     """The miner that was answering is gone, or broke off; nothing is owed for the answer."""
 
@@ -36,7 +54,9 @@ class ContextExceeded(RequestUnanswerable):
 
 
 class Attempt:
-    """One request at one miner. ``held`` is the most that it may cost, of the session's budget and the key's.
+    """One request at one miner: ``task`` is what it gets of ``question``.
+
+    ``held`` is the most that it may cost, of the session's budget and the key's.
 
     `open` it before the task is sent, and `close` it in the end.
     """
@@ -48,14 +68,15 @@ class Attempt:
         task: Task,
         key: ApiKey | None,
         held: Amount,
-        check: Callable[[Sequence[str]], None] | None = None,
+        question: Question,
     ) -> None:
         self.session = session
         self.miner = found.miner
         self.task = task
         self.key = key
-        self.check = check
+        self.question = question
         self.text: list[str] = []
+        self.pieces: list[Delta] = []
         self.calls = ToolCalls()
         self.finish: Finish | None = None
         self.acknowledging: asyncio.Task[BookEntry | AwaitingReceipt] | None = None
@@ -94,6 +115,8 @@ class Attempt:
             pieces = self._take(await self._replies.get())
             if pieces:
                 self.text += [piece.text for piece in pieces]
+                if self.question.keep is not None:
+                    self.pieces += pieces
                 self._take_in([piece.detail for piece in pieces if piece.detail])
                 return pieces
         return None

@@ -49,7 +49,9 @@ class Edge:
             await self._preflight(scope, requested, allowed, send)
             return
         more: list[tuple[bytes, bytes]] = []
+        refused: list[str] = []
         scope[MORE_HEADERS] = more
+        scope[REFUSED] = refused
         scope[SERVING] = self._serving
         status, started, first_at = 0, time.perf_counter(), 0.0
 
@@ -67,8 +69,8 @@ class Edge:
             self._metrics.in_flight -= 1
             path = scope["path"] if scope["path"] in self._known else self._paths.get(scope.get("endpoint"), "other")
             self._metrics.answered(path, status, (first_at or time.perf_counter()) - started)
-            if REFUSED in scope:
-                self._metrics.refusals.labels(scope[REFUSED]).inc()
+            for code in refused:
+                self._metrics.refusals.labels(code).inc()
 
     def _complete(
         self, headers: list[tuple[bytes, bytes]], more: list[tuple[bytes, bytes]], allowed: bytes | None

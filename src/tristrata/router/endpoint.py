@@ -119,13 +119,13 @@ class EventStream:
             if not self._has_begun:
                 raise
             refusal = refusal_of(error) if isinstance(error, TristrataError) else error
-            scope[REFUSED] = code_of(refusal.body)
+            scope.get(REFUSED, []).append(code_of(refusal.body))
             await self._fail(refusal.body)
         except Exception as error:
             if not self._has_begun:
                 raise
             _log.error("stream failed", path=scope["path"], exc_info=error)
-            scope[REFUSED] = "internal_error"
+            scope.get(REFUSED, []).append("internal_error")
             await self._fail(fault_body())
         finally:
             self._timer.cancel()

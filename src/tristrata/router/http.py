@@ -30,7 +30,7 @@ LEAVING = "tristrata.leaving"
 """In the scope, where the server is ours: a list of functions to be called when the client leaves."""
 
 REFUSED = "tristrata.refused"
-"""In the scope: the error's code, once a request is refused."""
+"""In the scope: a list that gets the error's code where a request is refused."""
 
 SERVING = "tristrata.serving"
 """In the scope: the router's `Serving` settings."""
@@ -103,10 +103,14 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
     return Response(msgspec.json.encode(body), status, headers, "application/json")
 
 
-async def read_body(request: Request) -> bytes:
-    """The request's body. Raises `Refusal` (413) when it is too long, (408) when it is too slow."""
+async def read_body(request: Request, limit: int | None = None) -> bytes:
+    """The request's body; ``limit`` (bytes) is for where it may be longer than others.
+
+    Raises `Refusal` (413) when it is too long, (408) when it is too slow.
+    """
     serving: Serving = request.scope.get(SERVING) or Serving()
-    limit, declared = serving.max_body_bytes, request.headers.get("content-length", "")
+    limit = limit or serving.max_body_bytes
+    declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
     body, has_more = bytearray(), True
@@ -133,7 +137,7 @@ def _too_large(limit: int) -> Refusal:
 async def on_refusal(request: Request, error: Exception) -> Response:
     """Starlette's handler of `Refusal`."""
     assert isinstance(error, Refusal)
-    request.scope[REFUSED] = code_of(error.body)
+    request.scope.get(REFUSED, []).append(code_of(error.body))
     response = json_response(error.body, status=error.status)
     response.raw_headers += error.headers
     if error.status in (429, 503) and not any(name == b"retry-after" for name, _ in error.headers):
@@ -150,12 +154,12 @@ async def on_error(request: Request, error: Exception) -> Response:
 async def on_unknown_url(request: Request, _: Exception) -> Response:
     """Starlette's handler of 404 and 405."""
     message = f"{request.method} {request.url.path} does not exist here"
-    request.scope[REFUSED] = "unknown_url"
+    request.scope.get(REFUSED, []).append("unknown_url")
     return json_response({"error": envelope(404, "unknown_url", message, None)}, status=404)
 
 
 async def on_fault(request: Request, error: Exception) -> Response:
     """Starlette's handler of what nobody foresaw: logged in full, told in one sentence."""
     _log.error("request failed", path=request.url.path, exc_info=error)
-    request.scope[REFUSED] = "internal_error"
+    request.scope.get(REFUSED, []).append("internal_error")
     return json_response(fault_body(), status=500)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,14 +15,13 @@ from tristrata.fabric import subjects
 from tristrata.fabric.connection import ReplyInbox
 from tristrata.fabric.frames import Cancel, Delta, Task, encode
 from tristrata.protocol import codec
-from tristrata.protocol.answers import TaskKind
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, ModelId, RequestId, show
 from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Milliseconds, cost_of
 from tristrata.protocol.voucher_book import Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
-from tristrata.router.attempt import FIRST_PIECE_SECONDS, Attempt, MinerLost
+from tristrata.router.attempt import FIRST_PIECE_SECONDS, Attempt, MinerLost, Question
 from tristrata.router.fleet import Fleet
 from tristrata.router.matching import Match
 from tristrata.router.metrics import Metrics
@@ -36,19 +35,6 @@ from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 
 _log = structlog.get_logger()
 Result = TypeVar("Result")
-
-
-class Question(msgspec.Struct, frozen=True):
-    """A checked request as a miner gets it: ``body`` is its JSON, ``needs`` are the features that it asks for.
-
-    ``check`` gets all texts of the answer before it is paid, and raises a `TristrataError` where they are none.
-    """
-
-    kind: TaskKind
-    body: bytes
-    max_output_tokens: int
-    needs: frozenset[str] = frozenset()
-    check: Callable[[Sequence[str]], None] | None = None
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -118,8 +104,7 @@ class Desk:
         `OwnedElsewhere`, `FleetUnavailable`, `ServiceRefused`, `NoCapacity`, `FeatureMissing`, `RequestUnanswerable` or
         `MinerLost`. Another miner is tried as long as nothing was streamed.
         """
-        if not self._fleet.owns(session):
-            await self._fleet.own(session)
+        await self.own(session)
         tried: frozenset[Address] = frozenset()
         began = False
         while True:
@@ -154,6 +139,11 @@ class Desk:
                 attempt.close()
                 raise
 
+    async def own(self, session: ServedSession) -> None:
+        """See to it that this router may serve the session. Raises `OwnedElsewhere` or `FleetUnavailable`."""
+        if not self._fleet.owns(session):
+            await self._fleet.own(session)
+
     async def drain(self) -> None:
         """Wait until every answer that was left behind is wound up."""
         while self._background:
@@ -181,7 +171,7 @@ class Desk:
         if key is not None:
             key.hold(most)
         session.book = reserved
-        attempt = Attempt(session, found, task, key, most, question.check)
+        attempt = Attempt(session, found, task, key, most, question)
         attempt.open(self._inbox, self._presence)
         return attempt
 
@@ -192,6 +182,8 @@ class Desk:
                 await attempt.acknowledging
                 return
             await self._stop(attempt)
+            if attempt.question.keep is not None:
+                return
             while await attempt.advance() is not None:
                 pass
             await self._acknowledge(attempt)
@@ -213,8 +205,11 @@ class Desk:
         if signing_key is None:
             raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
         check_receipt(receipt, signature, task, attempt.miner, signing_key, attempt.output, hub.separator)
-        if attempt.check is not None:
-            attempt.check(attempt.text)
+        question = attempt.question
+        if question.check is not None:
+            question.check(attempt.text)
+        if question.keep is not None:
+            await question.keep(RequestId(task.request_id), attempt.pieces, attempt.finish.finish_reason)
         if attempt.key is not None:
             attempt.key.spend(receipt.price, receipt.prompt_tokens + receipt.output_tokens)
         if session.key is None:

@@ -3,6 +3,8 @@
 from tristrata.storage import (  # noqa: F401 — imported for their tables
     api_keys,
     awaiting,
+    batches,
+    files,
     intents,
     nonces,
     ownership,

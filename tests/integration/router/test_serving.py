@@ -11,7 +11,8 @@ from tests.support.world import QUESTION, World, open_world
 from tristrata.inference.weights import SMOLLM2
 from tristrata.protocol.answers import TaskKind
 from tristrata.protocol.errors import TristrataError
-from tristrata.router.serving import Ended, Question
+from tristrata.router.attempt import Question
+from tristrata.router.serving import Ended
 
 
 class Useless(TristrataError):

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from tristrata.protocol.answers import JSON, LOGPROBS, TOOLS, TaskKind
-from tristrata.router.attempt import ContextExceeded
+from tristrata.router.attempt import ContextExceeded, Question
 from tristrata.router.callers import Caller
 from tristrata.router.http import Refusal, refusal_of
 from tristrata.router.matching import FeatureMissing, NoCapacity
 from tristrata.router.openai.catalogue import ServedModel
 from tristrata.router.openai.parameters import RequestInvalid
-from tristrata.router.serving import Desk, Question, Served
+from tristrata.router.serving import Desk, Served
 
 Answers = AsyncGenerator[tuple[int, Served], None]
 """What comes of each answer, with the number of its question."""

@@ -7,6 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from tristrata.protocol.answers import TaskKind
+from tristrata.router.attempt import Question
 from tristrata.router.endpoint import Events
 from tristrata.router.openai.asking import Answers, Names, make_questions, most_tokens, require_room
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
@@ -17,7 +18,6 @@ from tristrata.router.openai.embeddings import complete_embeddings, parse_embedd
 from tristrata.router.openai.response_request import parse_response
 from tristrata.router.openai.response_store import ResponseStore
 from tristrata.router.openai.responses import Conversation, complete_response, response_events
-from tristrata.router.serving import Question
 
 CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = (
     "/v1/chat/completions",

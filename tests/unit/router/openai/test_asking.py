@@ -9,13 +9,14 @@ import pytest
 
 from tristrata.fabric.frames import Delta
 from tristrata.protocol.answers import TaskKind
+from tristrata.router.attempt import Question
 from tristrata.router.callers import Caller
 from tristrata.router.http import Refusal
 from tristrata.router.matching import FeatureMissing, NoCapacity
 from tristrata.router.openai.asking import Names, ask, make_questions, most_tokens, require_room
 from tristrata.router.openai.catalogue import ServedModel
 from tristrata.router.openai.parameters import RequestInvalid
-from tristrata.router.serving import Desk, Pieces, Question, Served
+from tristrata.router.serving import Desk, Pieces, Served
 
 MODEL = ServedModel("m", b"\x01" * 32, 100)
 
