@@ -128,6 +128,18 @@ class Callers:
             raise Refusal(401, "invalid_api_key", "this API key is not known here, was revoked, or has expired")
         return Caller(self._served, key.owner, key.scopes, key=key, sessions=key.sessions, chosen=chosen)
 
+    def later(self, owner: bytes, key_id: str) -> Caller:
+        """Who asked for work that is done later: an owner, by one of its keys unless ``key_id`` is empty.
+
+        Raises `Refusal` (401) for a key that is not valid any more.
+        """
+        if not key_id:
+            return Caller(self._served, owner, frozenset(Scope), sessions=self._served.of(owner))
+        key = self._keys.valid(key_id, self._clock())
+        if key is None or key.owner != owner:
+            raise Refusal(401, "invalid_api_key", f"the API key {key_id} was revoked, or has expired")
+        return Caller(self._served, owner, key.scopes, key=key, sessions=key.sessions)
+
 
 def _chosen(headers: Mapping[str, str]) -> SessionId | None:
     text = headers.get(SESSION_HEADER)

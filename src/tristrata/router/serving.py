@@ -97,8 +97,11 @@ class Desk:
         question: Question,
         *,
         key: ApiKey | None,
+        waits: bool = True,
     ) -> AsyncGenerator[Served, None]:
         """The answer as it comes; the receipt last. ``key`` is the API key that asks, whose budget is held to.
+
+        ``waits`` says whether it may stand in the queue for a free miner.
 
         Closing it, or cancelling whoever awaits it, stops the miner and bills what was streamed. Raises
         `OwnedElsewhere`, `FleetUnavailable`, `ServiceRefused`, `NoCapacity`, `FeatureMissing`, `RequestUnanswerable` or
@@ -108,7 +111,8 @@ class Desk:
         tried: frozenset[Address] = frozenset()
         began = False
         while True:
-            attempt = await self.room.until_free(partial(self._reserve, session, model, question, tried, key))
+            reserve = partial(self._reserve, session, model, question, tried, key)
+            attempt = await self.room.until_free(reserve) if waits else reserve()
             try:
                 reply = subjects.reply(self._name, attempt.miner, attempt.task.request_id)
                 await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)

@@ -204,8 +204,12 @@ class ApiKeys:
         secret = self._secrets.get(secret_hash)
         if secret is None or 0 < secret.valid_until <= now:
             return None
-        key = secret.key
-        return None if key.revoked_at or 0 < key.expires_at <= now else key
+        return self.valid(secret.key.id, now)
+
+    def valid(self, key_id: str, now: float) -> ApiKey | None:
+        """A key by its id, unless it was revoked or has expired."""
+        key = self._keys.get(key_id)
+        return None if key is None or key.revoked_at or 0 < key.expires_at <= now else key
 
     def get(self, key_id: str, owner: bytes) -> ApiKey:
         """One of the owner's keys. Raises `KeyUnknown`."""

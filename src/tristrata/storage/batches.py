@@ -53,6 +53,7 @@ _BATCHES = Table(
     Column("ended_at", BigInteger, nullable=False),
     Column("output_file", String(64), nullable=False),
     Column("error_file", String(64), nullable=False),
+    Column("output_seconds", Integer, nullable=False),
     Column("total", Integer, nullable=False),
     Column("completed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
@@ -76,6 +77,7 @@ _ANSWERS = Table(
     Column("batch", String(64), primary_key=True),
     Column("line", Integer, primary_key=True, autoincrement=False),
     Column("choice", Integer, primary_key=True, autoincrement=False),
+    Column("session", LargeBinary(32), nullable=False),
     Column("request_id", LargeBinary(32), nullable=False),
     Column("transcript", LargeBinary, nullable=False),
 )
@@ -104,7 +106,8 @@ OPEN = (Status.VALIDATING, Status.IN_PROGRESS, Status.CANCELLING)
 class Batch(msgspec.Struct, frozen=True):
     """One batch. Times are Unix seconds, 0 where that has not happened; files are empty where there are none.
 
-    ``key_id`` is the API key whose sessions and budget pay. ``total``, ``completed`` and ``failed`` count lines.
+    ``key_id`` is the API key whose sessions and budget pay. ``output_seconds`` is how long its files are kept.
+    ``total``, ``completed`` and ``failed`` count lines.
     """
 
     id: str
@@ -116,6 +119,7 @@ class Batch(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
     created_at: Timestamp
     expires_at: Timestamp
+    output_seconds: int
     errors: list[dict[str, Any]] = []
     started_at: Timestamp = Timestamp(0)
     cancelling_at: Timestamp = Timestamp(0)
@@ -136,9 +140,10 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class KeptAnswer(msgspec.Struct, frozen=True):
-    """An answer to one choice of a line, kept before it was paid."""
+    """An answer to one choice of a line, kept before ``session`` paid for it."""
 
     choice: int
+    session: SessionId
     request_id: RequestId
     transcript: bytes
 
@@ -174,6 +179,12 @@ class Batches:
             rows = (await connection.execute(query)).mappings().all()
             return [await _counted(connection, _to_batch(row)) for row in rows]
 
+    async def count_open(self, owner: bytes) -> int:
+        """How many of an owner's batches are not over."""
+        query = select(func.count()).where(_BATCHES.c.owner == owner, _BATCHES.c.status.in_(OPEN))
+        async with self._database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
     async def open_ids(self) -> list[str]:
         """The batches that are not over, the oldest first."""
         query = select(_BATCHES.c.id).where(_BATCHES.c.status.in_(OPEN)).order_by(_BATCHES.c.created_at, _BATCHES.c.id)
@@ -208,6 +219,12 @@ class Batches:
         async with self._database.read() as connection:
             return list((await connection.execute(query.order_by(_LINES.c.line))).scalars())
 
+    async def begun(self, batch: Batch) -> list[int]:
+        """The numbers of the lines of which answers are kept."""
+        query = select(_ANSWERS.c.line).distinct().where(_ANSWERS.c.batch == batch.id)
+        async with self._database.read() as connection:
+            return list((await connection.execute(query.order_by(_ANSWERS.c.line))).scalars())
+
     async def line(self, batch: Batch, number: int) -> Line:
         """One line."""
         query = select(_LINES.c.custom_id, _LINES.c.body).where(_LINES.c.batch == batch.id, _LINES.c.line == number)
@@ -215,21 +232,20 @@ class Batches:
             custom_id, body = (await connection.execute(query)).one()
         return Line(number, custom_id, body)
 
-    async def keep(self, batch: Batch, line: int, answer: KeptAnswer, session: SessionId) -> None:
+    async def keep(self, batch: Batch, line: int, answer: KeptAnswer) -> None:
         """Keep an answer that is to be paid next; on disk when this returns. Raises `OwnershipLost`."""
         row = {"batch": batch.id, "line": line, **msgspec.structs.asdict(answer)}
         async with self._database.begin() as connection:
-            await self._require(connection, session)
+            await self._require(connection, answer.session)
             await _drop(connection, batch, line, answer.choice)
             await connection.execute(insert(_ANSWERS), row)
 
     async def kept(self, batch: Batch, line: int) -> list[KeptAnswer]:
         """What is kept of a line, by choice. It was paid if its request is in the receipt book."""
-        columns = (_ANSWERS.c.choice, _ANSWERS.c.request_id, _ANSWERS.c.transcript)
+        columns = (_ANSWERS.c.choice, _ANSWERS.c.session, _ANSWERS.c.request_id, _ANSWERS.c.transcript)
         query = select(*columns).where(_ANSWERS.c.batch == batch.id, _ANSWERS.c.line == line)
         async with self._database.read() as connection:
-            rows = (await connection.execute(query.order_by(_ANSWERS.c.choice))).all()
-        return [KeptAnswer(choice, RequestId(request_id), transcript) for choice, request_id, transcript in rows]
+            return [KeptAnswer(*row) for row in await connection.execute(query.order_by(_ANSWERS.c.choice))]
 
     async def finish_line(self, batch: Batch, line: int, result: bytes, *, is_failed: bool) -> None:
         """Keep a line's result, as it will stand in the file; once, whoever else does so too."""
@@ -240,14 +256,13 @@ class Batches:
             )
             await connection.execute(delete(_ANSWERS).where(_ANSWERS.c.batch == batch.id, _ANSWERS.c.line == line))
 
-    async def finish(
-        self, batch: Batch, status: Status, unanswered: bytes, now: Timestamp, files_expire_at: Timestamp
-    ) -> None:
+    async def finish(self, batch: Batch, status: Status, unanswered: bytes, now: Timestamp) -> None:
         """End a batch: write its files, drop its lines. ``unanswered`` is the error (JSON) of lines without result."""
         async with self._database.begin() as connection:
             if not await _change(connection, batch.id, OPEN, {"status": status, "ended_at": now}):
                 return
             counts = await _counted(connection, batch)
+            files_expire_at = Timestamp(now + batch.output_seconds)
             values: dict[str, object] = {"completed": counts.completed, "failed": batch.total - counts.completed}
             for name, is_failed in (("output_file", False), ("error_file", True)):
                 content = _results(connection, batch, is_failed, unanswered)

@@ -16,6 +16,7 @@ MAX_OWNER_BYTES, MAX_OWNER_FILES = 256 * 1_048_576, 1_000
 """What one owner's files may be together."""
 
 _CHUNK_BYTES = 1_048_576
+_DROPPED_AT_ONCE = 100
 _FILES = Table(
     "files",
     METADATA,
@@ -116,9 +117,12 @@ class Files:
 
     async def drop_expired(self, now: Timestamp) -> None:
         """Forget what has expired."""
-        async with self._database.begin() as connection:
-            query = select(_FILES.c.id).where(_FILES.c.expires_at <= now).limit(100)
-            await _delete(connection, list((await connection.execute(query)).scalars()))
+        query = select(_FILES.c.id).where(_FILES.c.expires_at <= now).limit(_DROPPED_AT_ONCE)
+        ids = [""]
+        while ids:
+            async with self._database.begin() as connection:
+                ids = list((await connection.execute(query)).scalars())
+                await _delete(connection, ids)
 
 
 async def write_file(

@@ -21,6 +21,8 @@ Answers = AsyncGenerator[tuple[int, Served], None]
 """What comes of each answer, with the number of its question."""
 
 Start = Callable[[], AsyncGenerator[Served, None]]
+"""Begins one answer."""
+
 _WAITING = 64
 
 
@@ -46,7 +48,28 @@ def ask(desk: Desk, caller: Caller, model: ServedModel, questions: Sequence[Ques
     session = caller.session_for(model.model_id, model.name)
     key = caller.key
     starts = [functools.partial(desk.serve, session, model.model_id, each, key=key) for each in questions]
-    return _named(starts, names)
+    return answers_of(starts, names)
+
+
+async def answers_of(starts: Sequence[Start], names: Names) -> Answers:
+    """The answers that ``starts`` begin, as `ask` gives them."""
+    try:
+        if len(starts) == 1:
+            async with aclosing(starts[0]()) as answer:
+                async for served in answer:
+                    yield 0, served
+        else:
+            async with aclosing(_Crowd(starts).answers()) as answers:
+                async for numbered in answers:
+                    yield numbered
+    except FeatureMissing as error:
+        parameter = names.of(error.feature)
+        message = f"Unsupported parameter: '{parameter}' is not supported with this model: {error.message}."
+        raise Refusal(400, "unsupported_parameter", message, parameter) from error
+    except ContextExceeded as error:
+        refusal = refusal_of(error)
+        refusal.body["error"]["param"] = names.prompt
+        raise refusal from error
 
 
 def make_questions(
@@ -92,26 +115,6 @@ def require_room(model: ServedModel, texts: Sequence[str], parameter: str) -> No
             parameter,
             "context_length_exceeded",
         )
-
-
-async def _named(starts: Sequence[Start], names: Names) -> Answers:
-    try:
-        if len(starts) == 1:
-            async with aclosing(starts[0]()) as answer:
-                async for served in answer:
-                    yield 0, served
-        else:
-            async with aclosing(_Crowd(starts).answers()) as answers:
-                async for numbered in answers:
-                    yield numbered
-    except FeatureMissing as error:
-        parameter = names.of(error.feature)
-        message = f"Unsupported parameter: '{parameter}' is not supported with this model: {error.message}."
-        raise Refusal(400, "unsupported_parameter", message, parameter) from error
-    except ContextExceeded as error:
-        refusal = refusal_of(error)
-        refusal.body["error"]["param"] = names.prompt
-        raise refusal from error
 
 
 class _Crowd:
