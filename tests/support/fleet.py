@@ -32,6 +32,7 @@ from tristrata.protocol.voucher_book import VoucherBook
 from tristrata.router.app import create_app
 from tristrata.router.callers import Callers
 from tristrata.router.openai.api import OpenAiApi
+from tristrata.router.openai.batching import open_batching
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
@@ -151,13 +152,14 @@ async def run_router(part: Part) -> None:
         publish = functools.partial(publish_voucher, connection)
         own_keys = OwnKeyDesk(state.book, state.awaiting, publish, Amount(0))
         desk = Desk(connection, inbox, presence, state.book, own_keys, state.fleet, part.name)
-        catalogue = Catalogue([ServedModel(MODEL, MODEL_ID, 2_048)])
-        app = create_app(
-            OpenAiApi(desk, Callers(state.keys, state.sessions), catalogue).routes, lambda: {}, state.forwarder
-        )
+        callers = Callers(state.keys, state.sessions)
+        api = OpenAiApi(desk, callers, Catalogue([ServedModel(MODEL, MODEL_ID, 2_048)]))
+        batching, batches = open_batching(state, connection, desk, api.calls, callers)
+        app = create_app([*api.routes, *batching], lambda: {}, state.forwarder)
         async with asyncio.TaskGroup() as group:
             group.create_task(state.fleet.run())
             group.create_task(state.keys.follow())
+            group.create_task(batches.run())
             group.create_task(serve(app, LOOPBACK, part.port))
 
 

@@ -38,6 +38,7 @@ from tristrata.protocol.voucher_book import VoucherBook
 from tristrata.router.app import create_app
 from tristrata.router.callers import Callers
 from tristrata.router.openai.api import OpenAiApi
+from tristrata.router.openai.batching import open_batching
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
 from tristrata.router.presence import Presence
@@ -141,7 +142,10 @@ async def open_world(
     own_keys = OwnKeyDesk(book, state.awaiting, publish, Amount(2_000))
     desk = Desk(router_connection, inbox, presence, book, own_keys, state.fleet, "r1")
     world = World("", sessions, book, presence, miner, fabric, desk, callers, keys, state.database)
-    routes = [*OpenAiApi(desk, callers, Catalogue(models)).routes, *ReceiptsApi(callers, book, NoChains()).routes]
+    api = OpenAiApi(desk, callers, Catalogue(models))
+    batching, batches = open_batching(state, router_connection, desk, api.calls, callers)
+    running = asyncio.create_task(batches.run())
+    routes = [*api.routes, *batching, *ReceiptsApi(callers, book, NoChains()).routes]
     app = create_app([*routes, *more_routes(world)], dict)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())
@@ -154,6 +158,9 @@ async def open_world(
 
     server.should_exit = True
     await serving
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
     miner.cancel()
     with suppress(asyncio.CancelledError):
         await miner

@@ -20,6 +20,8 @@ from tristrata.router.matching import FeatureMissing, NoCapacity
 from tristrata.router.own_keys import VoucherConflict
 from tristrata.router.sessions import SessionUnknown
 from tristrata.storage.api_keys import KeyRefused, KeyUnknown
+from tristrata.storage.batches import BatchUnknown
+from tristrata.storage.files import FilesFull, FileUnknown
 from tristrata.storage.ownership import OwnershipLost
 from tristrata.storage.receipt_book import BookUnavailable
 
@@ -59,6 +61,9 @@ _STATUSES: dict[type[TristrataError], tuple[int, str | None]] = {
     VoucherConflict: (409, "voucher_conflict"),
     KeyRefused: (409, "key_refused"),
     KeyUnknown: (404, "key_not_found"),
+    FileUnknown: (404, "file_not_found"),
+    FilesFull: (400, "file_limit_exceeded"),
+    BatchUnknown: (404, "batch_not_found"),
 }
 
 

@@ -20,7 +20,10 @@ class Undocumented(TristrataError):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One endpoint. ``body`` and ``answer`` are JSON schemas; ``query`` names its parameters with theirs."""
+    """One endpoint. ``body`` and ``answer`` are JSON schemas; ``query`` names its parameters with theirs.
+
+    ``takes`` and ``gives`` are the media types of both.
+    """
 
     name: str
     summary: str
@@ -29,6 +32,8 @@ class Operation(msgspec.Struct, frozen=True):
     query: dict[str, Schema] = {}
     is_public: bool = False
     streams: bool = False
+    takes: str = "application/json"
+    gives: str = "application/json"
 
 
 _TEXT: Schema = {"type": "string"}
@@ -56,6 +61,9 @@ _KEY = _object("object", "id", "name", "scopes", "spent")
 _GRANT = _object(hub=_TEXT, session=_HEX32, key_hash=_HEX32, deadline=_COUNT, signature=_TEXT, name=_TEXT)
 _SIGNED = {"signature": {"type": "string", "description": "hexadecimal, 65 bytes"}, "deadline": _COUNT}
 _TX = _object("tx", "block", "gas")
+_ORDER: Schema = {"enum": ["asc", "desc"]}
+_FILE = _object("id", "object", "bytes", "filename", "purpose", "created_at", "expires_at")
+_BATCH = _object("id", "object", "status", "endpoint", "input_file_id", "request_counts", "expires_at")
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/models"): Operation("listModels", "The models.", _list_of("id", "object")),
@@ -82,6 +90,37 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         _object("object", "data", "usage"),
         _object("model", "input", model=_TEXT, input={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
     ),
+    ("GET", "/v1/files"): Operation(
+        "listFiles", "The caller's files.", _list_of("id"), query={**_PAGE, "purpose": _TEXT, "order": _ORDER}
+    ),
+    ("POST", "/v1/files"): Operation(
+        "uploadFile",
+        "Keep a batch's input.",
+        _FILE,
+        _object("file", "purpose", file={"type": "string", "format": "binary"}, purpose={"enum": ["batch"]}),
+        takes="multipart/form-data",
+    ),
+    ("GET", "/v1/files/{id}"): Operation("getFile", "What is known of a file.", _FILE),
+    ("DELETE", "/v1/files/{id}"): Operation("deleteFile", "Forget a file.", _object("id", "deleted")),
+    ("GET", "/v1/files/{id}/content"): Operation(
+        "getFileContent", "What is in a file.", _TEXT, gives="application/octet-stream"
+    ),
+    ("GET", "/v1/batches"): Operation("listBatches", "The caller's batches.", _list_of("id", "status"), query=_PAGE),
+    ("POST", "/v1/batches"): Operation(
+        "makeBatch",
+        "Ask the calls of a file, within a day.",
+        _BATCH,
+        _object(
+            "input_file_id",
+            "endpoint",
+            "completion_window",
+            input_file_id=_TEXT,
+            endpoint=_TEXT,
+            completion_window={"enum": ["24h"]},
+        ),
+    ),
+    ("GET", "/v1/batches/{id}"): Operation("getBatch", "A batch, and how far it has come.", _BATCH),
+    ("POST", "/v1/batches/{id}/cancel"): Operation("cancelBatch", "Ask no more of a batch's calls.", _BATCH),
     ("GET", "/v1/receipts"): Operation(
         "listReceipts", "The caller's receipts.", _list_of("id", "stage"), query={**_PAGE, "session": _HEX32}
     ),
@@ -202,7 +241,7 @@ def _written(operation: Operation, path: str) -> dict[str, Any]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     parameters = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
     parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()]
-    content: dict[str, Any] = {"application/json": {"schema": operation.answer}}
+    content: dict[str, Any] = {operation.gives: {"schema": operation.answer}}
     if operation.streams:
         content["text/event-stream"] = {"schema": _TEXT}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
@@ -218,5 +257,5 @@ def _written(operation: Operation, path: str) -> dict[str, Any]:
     if operation.is_public:
         written["security"] = []
     if operation.body is not None:
-        written["requestBody"] = {"required": True, "content": {"application/json": {"schema": operation.body}}}
+        written["requestBody"] = {"required": True, "content": {operation.takes: {"schema": operation.body}}}
     return written

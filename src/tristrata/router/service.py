@@ -21,6 +21,7 @@ from tristrata.custody.keystore import load_key, load_secret, read_password
 from tristrata.fabric.connection import ReplyInbox, connect
 from tristrata.inference.weights import PINNED
 from tristrata.process import LOOPBACK
+from tristrata.protocol.ids import Address
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, BasisPoints
 from tristrata.router.accounts import AccountDesk, RouterRules, account_routes
@@ -32,6 +33,7 @@ from tristrata.router.hubs import HubFollower
 from tristrata.router.limits import Limiter
 from tristrata.router.metrics import Metrics
 from tristrata.router.openai.api import OpenAiApi
+from tristrata.router.openai.batching import open_batching
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.operations import operations_app
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
@@ -70,43 +72,35 @@ async def run(settings: ActorSettings) -> None:
         }
         await asyncio.gather(*(follower.catch_up() for follower in followers.values()))
         state.keys.count_awaiting(sessions.awaiting())
-        welcome_chain = network.roles.onboarding[0]
-        welcome = Welcome(network, settings.manifest, welcome_chain, chains[welcome_chain])
+        onboarding = network.roles.onboarding[0]
+        welcome = Welcome(network, settings.manifest, onboarding, chains[onboarding])
         intents = Intents(state.database)
         written = [welcome.chain, *(follower.hub.chain for follower in followers.values())]
         writers = {chain.caip2: TransactionWriter(chain, key, intents) for chain in written}
         models = served_models(network)
-        unvouchered_limit = Amount(network.parameters.unvouchered_limit)
         publish = functools.partial(publish_voucher, connection)
-        own_keys = OwnKeyDesk(book, awaiting, publish, unvouchered_limit)
+        own_keys = OwnKeyDesk(book, awaiting, publish, Amount(network.parameters.unvouchered_limit))
         desk = Desk(connection, inbox, presence, book, own_keys, state.fleet, settings.name, room=room, metrics=metrics)
         stack.push_async_callback(desk.drain)
-        rules = RouterRules(
-            address,
-            BasisPoints(network.parameters.router_bps),
-            Amount(network.parameters.unsecured_limit),
-            unvouchered_limit,
-            network.parameters.sponsored_per_day,
-            urlsplit(settings.router).netloc,
-            tuple(models),
-        )
+        rules = _rules(settings, address, tuple(models))
         accounts = AccountDesk(rules, welcome, followers, writers, callers, tokens, own_keys, state)
         chat = OpenAiApi(desk, callers, Catalogue(models))
+        batching, batches = open_batching(state, connection, desk, chat.calls, callers)
         hubs = {caip2: follower.hub for caip2, follower in followers.items()}
-        security = Security(network, settings.manifest, chains)
-        finder = PathFinder(network, hubs, security, ContentStore(home.content))
+        finder = PathFinder(network, hubs, Security(network, settings.manifest, chains), ContentStore(home.content))
         stages = ReceiptStages(finder, hubs)
         receipts = ReceiptsApi(callers, book, stages)
 
-        routes = [*chat.routes, *account_routes(accounts), *receipts.routes]
+        routes = [*chat.routes, *batching, *account_routes(accounts), *receipts.routes]
         app = create_app(routes, _health(connection, presence), state.forwarder, metrics=metrics, serving=serving)
         async with asyncio.TaskGroup() as group:
-            for work in (*(follower.run() for follower in followers.values()), stages.run(), state.fleet.run()):
+            following = [follower.run() for follower in followers.values()]
+            for work in (*following, stages.run(), state.fleet.run(), batches.run()):
                 group.create_task(work)
             if state.database.is_shared:
                 group.create_task(state.keys.follow())
-            address_parts = urlsplit(settings.router)
-            group.create_task(serve(app, address_parts.hostname or LOOPBACK, address_parts.port or 80, serving))
+            url = urlsplit(settings.router)
+            group.create_task(serve(app, url.hostname or LOOPBACK, url.port or 80, serving))
             if serving.operations is not None:
                 watch_router(metrics, state, presence, room, connection, followers)
                 operations = operations_app(metrics, router_checks(state, connection, followers))
@@ -124,6 +118,19 @@ async def _join_fabric(
     await inbox.start()
     await presence.start()
     return connection, inbox, presence
+
+
+def _rules(settings: ActorSettings, address: Address, models: tuple[ServedModel, ...]) -> RouterRules:
+    parameters = settings.network.parameters
+    return RouterRules(
+        address,
+        BasisPoints(parameters.router_bps),
+        Amount(parameters.unsecured_limit),
+        Amount(parameters.unvouchered_limit),
+        parameters.sponsored_per_day,
+        urlsplit(settings.router).netloc,
+        models,
+    )
 
 
 def _health(connection: Client, presence: Presence) -> Callable[[], dict[str, Any]]:

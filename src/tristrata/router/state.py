@@ -11,7 +11,9 @@ from tristrata.router.forwarding import Forwarder
 from tristrata.router.sessions import ServedSessions, restore
 from tristrata.storage.api_keys import ApiKeys
 from tristrata.storage.awaiting import AwaitingReceipts
+from tristrata.storage.batches import Batches
 from tristrata.storage.database import Database
+from tristrata.storage.files import Files
 from tristrata.storage.ownership import Ownerships
 from tristrata.storage.receipt_book import ReceiptBook
 
@@ -23,6 +25,8 @@ class RouterState:
     database: Database
     book: ReceiptBook
     awaiting: AwaitingReceipts
+    files: Files
+    batches: Batches
     keys: ApiKeys
     sessions: ServedSessions
     fleet: Fleet
@@ -37,6 +41,7 @@ async def open_state(location: Path | str, name: str, address: str) -> AsyncIter
         stack.push_async_callback(database.close)
         ownerships = Ownerships(database, name, address) if database.is_shared else None
         book, awaiting = ReceiptBook(database, ownerships), AwaitingReceipts(database, ownerships)
+        files, batches = Files(database), Batches(database, ownerships)
         keys = await ApiKeys.open(database)
         read_anew = partial(restore, receipts=book, awaiting=awaiting)
         fleet: Fleet = Alone(read_anew)
@@ -46,4 +51,4 @@ async def open_state(location: Path | str, name: str, address: str) -> AsyncIter
             forwarder = await stack.enter_async_context(Forwarder(name, member.is_alive))
             await member.start()
             stack.push_async_callback(member.leave)
-        yield RouterState(database, book, awaiting, keys, ServedSessions(), fleet, forwarder)
+        yield RouterState(database, book, awaiting, files, batches, keys, ServedSessions(), fleet, forwarder)

@@ -179,6 +179,8 @@ class _Run:
         self._elsewhere: set[SessionId] = set()
         self._begun: frozenset[int] = frozenset()
         self._asking = 0
+        if batch.status == Status.CANCELLING:
+            self._stop(Status.CANCELLED)
         self._was_left = False
 
     async def to_end(self) -> bool:
