@@ -14,10 +14,11 @@ import pytest
 import pytest_asyncio
 from openai.types import Batch
 
-from tests.support.world import KEY, MODEL, POOR_KEY, QUESTION, SESSION, World, open_world
+from tests.support.world import KEY, MODEL, OWNER, POOR_KEY, QUESTION, SESSION, World, open_world
 from tristrata.protocol import codec
 from tristrata.protocol.units import Timestamp
 from tristrata.router.openai.receipts import RECEIPT_HEADER
+from tristrata.storage.receipt_book import BookEntry, BookUnavailable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHAT: Any = "/v1/chat/completions"
@@ -290,6 +291,88 @@ async def test_upload__file_that_expires__says_when(shared: World) -> None:
     assert file.expires_at == file.created_at + 3_600
     assert (file.bytes, file.filename, file.purpose, file.status) == (2, "a.jsonl", "batch", "processed")
     assert (await client.files.content(file.id)).content == b"{}"
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+async def test_batch__receipt_book_fails_once__line_is_paid_once(
+    shared: World, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    """As when a process dies between an answer that is kept and its receipt in the book, or just after that."""
+    client, before = shared.client(), len(await shared.book.entries(SESSION))
+    append, failures = shared.book.append, []
+
+    async def fail_once(entry: BookEntry) -> None:
+        if not failures:
+            failures.append(entry)
+            if is_written:
+                await append(entry)
+            raise BookUnavailable("the disk is full")
+        await append(entry)
+
+    monkeypatch.setattr(shared.book, "append", fail_once)
+    batch = await ended(client, await start(client, [call("one", **ASK), call("two", **ASK, n=2)]))
+
+    assert batch.status == "completed" and len(failures) == 1
+    answers = await lines(client, batch.output_file_id)
+    assert {line["response"]["status_code"] for line in answers.values()} == {200}
+    entries = (await shared.book.entries(SESSION))[before:]
+    shown = [
+        codec.decode(_unbase64(part))["receipt"]["request_id"]
+        for line in answers.values()
+        for part in line["response"]["headers"][RECEIPT_HEADER].split(", ")
+    ]
+    assert sorted(shown) == sorted(f"0x{entry.receipt.request_id.hex()}" for entry in entries)
+    assert len(entries) == 3
+
+
+async def test_batch__key_is_revoked_meanwhile__rest_is_refused_and_not_paid(shared: World) -> None:
+    key, before = "sk-tri-short", len(await shared.book.entries(SESSION))
+    made = await shared.keys.create(OWNER, sha256(key.encode()).digest(), Timestamp(1), sessions=(SESSION,))
+    long = {**ASK, "max_tokens": 60, "messages": [{"role": "user", "content": "Tell me a long story."}]}
+    batch = await start(shared.client(key), [call(f"ask-{number}", **long) for number in range(60)])
+    client = shared.client()  # the owner's other key sees it too
+    async with asyncio.timeout(60):
+        while not (await client.batches.retrieve(batch.id)).request_counts.completed:  # type: ignore[union-attr]
+            await asyncio.sleep(0.05)
+
+    await shared.keys.revoke(made, Timestamp(2))
+    batch = await ended(client, batch)
+
+    answers, errors = await lines(client, batch.output_file_id), await lines(client, batch.error_file_id)
+    assert len(answers) + len(errors) == 60 and errors
+    assert {line["response"]["status_code"] for line in errors.values()} == {401}
+    assert len(await shared.book.entries(SESSION)) - before == len(answers)
+
+
+async def test_batch__session_with_its_owners_own_key__is_refused(shared: World) -> None:
+    rich = shared.sessions.get(SESSION)
+    key, rich.key = rich.key, None
+    try:
+        batch = await ended(shared.client(), await start(shared.client(), [call("one", **ASK)]))
+    finally:
+        rich.key = key
+
+    [line] = (await lines(shared.client(), batch.error_file_id)).values()
+    assert line["response"]["body"]["error"]["code"] == "own_key_session"
+
+
+async def test_batch__while_it_runs__chats_are_answered(shared: World) -> None:
+    client = shared.client()
+    long = {**ASK, "max_tokens": 40, "messages": [{"role": "user", "content": "Tell me a long story."}]}
+    batch = await start(client, [call(f"ask-{number}", **long) for number in range(40)])
+
+    for _ in range(3):
+        answered = False
+        async with asyncio.timeout(30):
+            while not answered:
+                try:
+                    await client.chat.completions.create(**ASK)
+                    answered = True
+                except openai.InternalServerError as error:
+                    assert error.code == "no_capacity"
+
+    assert (await client.batches.retrieve(batch.id)).status in ("in_progress", "validating")
+    assert (await ended(client, batch)).status == "completed"
 
 
 def _unbase64(text: str) -> bytes:

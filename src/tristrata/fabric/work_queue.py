@@ -14,7 +14,7 @@ from nats.js.errors import APIError, Error
 
 from tristrata.protocol.errors import TristrataError
 
-ACK_SECONDS = 30.0
+ACK_SECONDS = 15.0
 """How long whoever took a piece of work may be silent before another gets it."""
 
 _CONSUMER = "routers"
