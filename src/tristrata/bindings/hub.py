@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 
 from tristrata.bindings.contract import Contract, Event
-from tristrata.chains.evm import EvmChain
+from tristrata.chains.evm import EvmChain, Level
 from tristrata.chains.pool import Chains
 from tristrata.chains.writer import Inclusion, TransactionWriter
 from tristrata.config.manifest import Manifest
 from tristrata.config.network import Network
 from tristrata.protocol.attestation import Epoch
+from tristrata.protocol.authorization import Asset, Authorization
 from tristrata.protocol.hashing import keccak
 from tristrata.protocol.ids import Address, Caip2, ChainRef, ModelId, SessionId
 from tristrata.protocol.orders import RequestClose, TopUp
@@ -124,6 +125,26 @@ class Hub:
     async def balance(self, account: Address, *, at: int) -> Amount:
         """What the account holds of the hub's asset."""
         return Amount(await self.asset.read("balanceOf", account, at=at))
+
+    async def asset_domain(self) -> Asset:
+        """The asset's EIP-712 domain as the asset itself states it (EIP-5267)."""
+        head = (await self.chain.block(Level.SOFT)).number
+        _, name, version, chain_id, contract, _, _ = await self.asset.read("eip712Domain", at=head)
+        return Asset(chain_id, contract, name, version)
+
+    async def permit_nonce(self, account: Address) -> int:
+        """The nonce of the account's next permit of the asset."""
+        head = (await self.chain.block(Level.SOFT)).number
+        return int(await self.asset.read("nonces", account, at=head))
+
+    async def transfer_authorized(
+        self, writer: TransactionWriter, authorization: Authorization, signature: bytes
+    ) -> Inclusion:
+        """Carry an owner's authorized transfer of the asset (EIP-3009)."""
+        v, r, s = signature[64], signature[:32], signature[32:64]
+        each = msgspec.structs.astuple(authorization)
+        purpose = f"transfer authorized by {authorization.owner.hex()} with {authorization.nonce.hex()}"
+        return await self.asset.write(writer, purpose, "transferWithAuthorization", *each, v, r, s)
 
     async def open_for(
         self, writer: TransactionWriter, session: SessionId, order: OpenSession, signature: bytes, permit: Any

@@ -28,7 +28,6 @@ from tristrata.client.orders import (
     sign_registration,
     sign_top_up,
 )
-from tristrata.protocol.authorization import Asset
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, Caip2, ModelId, SessionId, parse_address, parse_bytes32, session_id
 from tristrata.protocol.orders import RequestClose, TopUp
@@ -142,11 +141,11 @@ class Account:
         signature = sign_order(self._key, hub.sessions_domain, order)
         permit = sign_permit(
             self._key,
-            await _asset(hub),
+            await hub.asset_domain(),
             self.address,
             hub.sessions.address,
             order.deposit,
-            await self._permit_nonce(hub),
+            await hub.permit_nonce(self.address),
             _deadline(),
         )
         opened = await self._router.open_session(hub.caip2, order, signature, permit)
@@ -158,7 +157,7 @@ class Account:
     async def top_up(self, hub: Hub, session: SessionId, amount: Amount, *, router: RouterApi) -> dict[str, Any]:
         """Sign a top-up from this account, and have ``router``, signed in or with a key of the session, carry it."""
         order = TopUp(session, self.address, amount, secrets.token_bytes(32), _deadline())
-        signature = sign_top_up(self._key, await _asset(hub), hub.sessions_domain, order)
+        signature = sign_top_up(self._key, await hub.asset_domain(), hub.sessions_domain, order)
         return await router.top_up(order, signature)
 
     async def close_session(self, hub: Hub, session: SessionId) -> dict[str, Any]:
@@ -183,17 +182,6 @@ class Account:
         if nonce.domain != urlsplit(self._router.url).netloc:
             raise SignInRefused(f"the router at {self._router.url} asks to sign in to {nonce.domain!r}")
         return await self._router.sign_in(message, sign_message(self._key, message))
-
-    async def _permit_nonce(self, hub: Hub) -> int:
-        head = (await hub.chain.block(Level.SOFT)).number
-        return int(await hub.asset.read("nonces", self.address, at=head))
-
-
-async def _asset(hub: Hub) -> Asset:
-    """The asset's EIP-712 domain as the asset itself states it (EIP-5267)."""
-    head = (await hub.chain.block(Level.SOFT)).number
-    _, name, version, chain_id, contract, _, _ = await hub.asset.read("eip712Domain", at=head)
-    return Asset(chain_id, contract, name, version)
 
 
 def _deadline() -> Timestamp:

@@ -208,6 +208,19 @@ class Serving(_Section):
         return self
 
 
+class PayPerCall(_Section):
+    """Calls that are paid one by one, without an account (x402). Amounts are base units, prices per 1,000,000 tokens.
+
+    A call costs ``fee`` and, at these prices, the most tokens that it may take; miners that ask more are not asked.
+    ``session_deposit`` is what the router puts, each time, into sessions of its own, out of which miners are paid.
+    """
+
+    prompt_price: Price
+    output_price: Price
+    fee: Price
+    session_deposit: Annotated[int, Field(gt=0, lt=2**96)]
+
+
 class Network(_Section):
     """A whole network, checked: every chain named by a role or a parent exists, and the tree has one root."""
 
@@ -221,6 +234,7 @@ class Network(_Section):
     fabric: str | None = None
     router: str | None = None
     serving: Serving = Serving()
+    pay_per_call: PayPerCall | None = None
 
     @model_validator(mode="after")
     def _tree_is_whole(self) -> "Network":

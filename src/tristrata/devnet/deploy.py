@@ -95,6 +95,9 @@ async def _deploy(home: NetworkHome, network: Network, chains: Chains, keys: dic
     settings = ActorSettings(OPERATOR, home, network, manifest)
     bond = Amount(network.parameters.min_bond)
     grants = [(hub, accounts[name], bond) for name, miner in network.miners.items() for hub in miner.hubs]
+    if network.pay_per_call is not None:
+        money = Amount(2 * network.pay_per_call.session_deposit * len(network.models))
+        grants += [(hub, accounts[ROUTER], money) for hub in network.roles.orchestration]
     await give_dollars(settings, chains, grants)
 
 

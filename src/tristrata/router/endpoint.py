@@ -6,6 +6,7 @@ Starlette's own way costs each answer two tasks and each piece of it three more 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -41,29 +42,45 @@ Events = AsyncGenerator[tuple[bytes, bool], None]
 Handler = Callable[[Caller, bytes], Awaitable[ASGIApp]]
 """From who asks and the body to the response. Raises `Refusal` or `TristrataError`."""
 
+WalkIn = Callable[[Request, bytes], Awaitable[ASGIApp]]
+"""As a `Handler`, for a request without an API key."""
+
 
 class Endpoint:
-    """An ASGI app: authenticates, counts, reads the body, answers. Whoever leaves has its handler cancelled."""
+    """An ASGI app: authenticates, counts, reads the body, answers. Whoever leaves has its handler cancelled.
 
-    def __init__(self, callers: Callers, scope: Scope, handler: Handler) -> None:
+    Who has no API key is answered by ``walk_in``, if there is one, and counted by address.
+    """
+
+    def __init__(self, callers: Callers, scope: Scope, handler: Handler, walk_in: WalkIn | None = None) -> None:
         self._callers = callers
         self._scope = scope
         self._handler = handler
+        self._walk_in = walk_in
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
         leaving: Leaving | None = None
-        admitted: Caller | None = None
+        admitted: str | None = None
         try:
-            caller = self._callers.authenticate(request)
-            caller.require(self._scope)
-            headers = self._callers.limiter.admit(caller.name, caller.key.tokens if caller.key else 0)
-            admitted = caller
+            if self._walk_in is not None and "authorization" not in request.headers:
+                name, tokens, handler = (
+                    f"address {(scope.get('client') or [''])[0]}",
+                    0,
+                    partial(self._walk_in, request),
+                )
+            else:
+                caller = self._callers.authenticate(request)
+                caller.require(self._scope)
+                name, tokens = caller.name, caller.key.tokens if caller.key else 0
+                handler = partial(self._handler, caller)
+            headers = self._callers.limiter.admit(name, tokens)
+            admitted = name
             scope.get(MORE_HEADERS, []).extend(headers)
             body = await read_body(request)
             leaving = Leaving(scope, receive)
-            response = await self._handler(caller, body)
+            response = await handler(body)
             await response(scope, receive, send)
         except asyncio.CancelledError:
             if leaving is None or not leaving.has_left:
@@ -80,7 +97,7 @@ class Endpoint:
             if leaving is not None:
                 leaving.close()
             if admitted is not None:
-                self._callers.limiter.leave(admitted.name)
+                self._callers.limiter.leave(admitted)
 
 
 class EventStream:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
+from coincurve import PrivateKey
 from nats.aio.client import Client
 
 from tristrata.bindings.hub import open_hubs
@@ -37,6 +38,7 @@ from tristrata.router.openai.batching import open_batching
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.operations import operations_app
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
+from tristrata.router.pay_per_call import HouseSessions, PayPerCall
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi, ReceiptStages
 from tristrata.router.server import serve
@@ -45,6 +47,7 @@ from tristrata.router.state import open_state
 from tristrata.router.waiting import WaitingRoom
 from tristrata.storage.content_store import ContentStore
 from tristrata.storage.intents import Intents
+from tristrata.storage.payments import Payments
 
 ROUTER, SESSION_MASTER, ROUTER_NATS = "router", "router-sessions", "router-nats"
 """Keystores: the account that pays gas and earns, the master of managed session keys, the NATS seed."""
@@ -62,50 +65,47 @@ async def run(settings: ActorSettings) -> None:
         state = await stack.enter_async_context(open_state(settings.database, settings.name, settings.router))
         book, sessions, awaiting = state.book, state.sessions, state.awaiting
         connection, inbox, presence = await _join_fabric(stack, settings, password)
-        tokens = SignInTokens(master)
-        serving, metrics = network.serving, Metrics()
+        tokens, serving, metrics = SignInTokens(master), network.serving, Metrics()
         room = WaitingRoom(serving.queue_length, serving.queue_seconds)
         callers = Callers(state.keys, sessions, tokens.read_token, limiter=Limiter(serving))
-        followers = {
-            caip2: HubFollower(hub, address, master, sessions, book, awaiting)
-            for caip2, hub in open_hubs(network, settings.manifest, chains).items()
-        }
+        hubs = open_hubs(network, settings.manifest, chains)
+        followers = {caip2: HubFollower(hub, address, master, sessions, book, awaiting) for caip2, hub in hubs.items()}
         await asyncio.gather(*(follower.catch_up() for follower in followers.values()))
         state.keys.count_awaiting(sessions.awaiting())
         onboarding = network.roles.onboarding[0]
         welcome = Welcome(network, settings.manifest, onboarding, chains[onboarding])
-        intents = Intents(state.database)
-        written = [welcome.chain, *(follower.hub.chain for follower in followers.values())]
-        writers = {chain.caip2: TransactionWriter(chain, key, intents) for chain in written}
+        written = [welcome.chain, *(hub.chain for hub in hubs.values())]
+        writers = {chain.caip2: TransactionWriter(chain, key, Intents(state.database)) for chain in written}
         models = served_models(network)
-        publish = functools.partial(publish_voucher, connection)
-        own_keys = OwnKeyDesk(book, awaiting, publish, Amount(network.parameters.unvouchered_limit))
+        publish, unvouchered = functools.partial(publish_voucher, connection), network.parameters.unvouchered_limit
+        own_keys = OwnKeyDesk(book, awaiting, publish, Amount(unvouchered))
         desk = Desk(connection, inbox, presence, book, own_keys, state.fleet, settings.name, room=room, metrics=metrics)
         stack.push_async_callback(desk.drain)
         rules = _rules(settings, address, tuple(models))
         accounts = AccountDesk(rules, welcome, followers, writers, callers, tokens, own_keys, state)
-        chat = OpenAiApi(desk, callers, Catalogue(models))
+        till = await _till(stack, settings, key, accounts, desk)
+        chat = OpenAiApi(desk, callers, Catalogue(models), till.sell if till else None)
         batching, batches = open_batching(state, connection, desk, chat.calls, callers)
-        hubs = {caip2: follower.hub for caip2, follower in followers.items()}
-        finder = PathFinder(network, hubs, Security(network, settings.manifest, chains), ContentStore(home.content))
-        stages = ReceiptStages(finder, hubs)
-        receipts = ReceiptsApi(callers, book, stages)
+        security, content = Security(network, settings.manifest, chains), ContentStore(home.content)
+        stages = ReceiptStages(PathFinder(network, hubs, security, content), hubs)
+        receipts = ReceiptsApi(callers, book, stages, till.house.owner if till else None)
 
         routes = [*chat.routes, *batching, *account_routes(accounts), *receipts.routes]
         app = create_app(routes, _health(connection, presence), state.forwarder, metrics=metrics, serving=serving)
         async with asyncio.TaskGroup() as group:
-            following = [follower.run() for follower in followers.values()]
-            for work in (*following, stages.run(), state.fleet.run(), batches.run()):
-                group.create_task(work)
-            if state.database.is_shared:
-                group.create_task(state.keys.follow())
             url = urlsplit(settings.router)
-            group.create_task(serve(app, url.hostname or LOOPBACK, url.port or 80, serving))
+            works = [follower.run() for follower in followers.values()]
+            works += [stages.run(), state.fleet.run(), batches.run()]
+            works += [serve(app, url.hostname or LOOPBACK, url.port or 80, serving)]
+            works += [till.house.run()] if till else []
+            works += [state.keys.follow()] if state.database.is_shared else []
             if serving.operations is not None:
                 watch_router(metrics, state, presence, room, connection, followers)
-                operations = operations_app(metrics, router_checks(state, connection, followers))
                 host, _, port = serving.operations.rpartition(":")
-                group.create_task(serve(operations, host, int(port)))
+                operations = operations_app(metrics, router_checks(state, connection, followers))
+                works += [serve(operations, host, int(port))]
+            for work in works:
+                group.create_task(work)
 
 
 async def _join_fabric(
@@ -131,6 +131,23 @@ def _rules(settings: ActorSettings, address: Address, models: tuple[ServedModel,
         urlsplit(settings.router).netloc,
         models,
     )
+
+
+async def _till(
+    stack: AsyncExitStack, settings: ActorSettings, key: PrivateKey, accounts: AccountDesk, desk: Desk
+) -> PayPerCall | None:
+    """What sells single calls, where the network file says that this is done."""
+    network = settings.network
+    if network.pay_per_call is None:
+        return None
+    hubs = [network.chains[name].caip2 for name in network.roles.orchestration]
+    house = HouseSessions(network.pay_per_call, accounts, key, hubs)
+    payments = Payments(accounts.database)
+    if not accounts.database.is_shared:
+        await payments.leave_all()
+    till = PayPerCall(network.pay_per_call, house, accounts, desk, payments)
+    stack.push_async_callback(till.drain)
+    return till
 
 
 def _health(connection: Client, presence: Presence) -> Callable[[], dict[str, Any]]:

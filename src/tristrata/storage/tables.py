@@ -8,6 +8,7 @@ from tristrata.storage import (  # noqa: F401 — imported for their tables
     intents,
     nonces,
     ownership,
+    payments,
     receipt_book,
     signed,
     usage,

@@ -1,5 +1,7 @@
 """OpenAI's endpoints over a desk. Everything they need is in memory."""
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -9,22 +11,26 @@ from tristrata.router.callers import Caller, Callers
 from tristrata.router.endpoint import Endpoint, EventStream
 from tristrata.router.http import json_response
 from tristrata.router.openai.asking import ask
-from tristrata.router.openai.calls import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Calls
+from tristrata.router.openai.calls import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Call, Calls
 from tristrata.router.openai.catalogue import Catalogue
 from tristrata.router.openai.parameters import RequestInvalid
 from tristrata.router.openai.response_store import ResponseStore, StoredResponse
 from tristrata.router.serving import Desk
 from tristrata.storage.api_keys import Scope
 
+Sell = Callable[[Request, bytes, Callable[[bytes], Call]], Awaitable[ASGIApp]]
+"""Answers a request without an API key; gets what makes its body the call of an owner."""
+
 
 class OpenAiApi:
-    """Models and what they can be asked."""
+    """Models and what they can be asked; with ``sell`` also by whoever has no API key."""
 
-    def __init__(self, desk: Desk, callers: Callers, catalogue: Catalogue) -> None:
+    def __init__(self, desk: Desk, callers: Callers, catalogue: Catalogue, sell: Sell | None = None) -> None:
         self._desk = desk
         self._callers = callers
         self._catalogue = catalogue
         self._responses = ResponseStore()
+        self._sell = sell
         self.calls = Calls(catalogue, self._responses)
 
     @property
@@ -56,7 +62,12 @@ class OpenAiApi:
             headers: dict[str, str] = {}
             return EventStream(call.events(answers, headers), headers)
 
-        return Route(path, Endpoint(self._callers, Scope.INFERENCE, answer), methods=["POST"])
+        async def sell(request: Request, body: bytes) -> ASGIApp:
+            assert self._sell is not None
+            return await self._sell(request, body, lambda owner: self.calls.check(path, owner, body))
+
+        walk_in = sell if self._sell else None
+        return Route(path, Endpoint(self._callers, Scope.INFERENCE, answer, walk_in), methods=["POST"])
 
     async def _stored_response(self, request: Request) -> Response:
         if request.query_params.get("stream", "false") != "false":

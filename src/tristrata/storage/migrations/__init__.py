@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in ``versions``."""
 
 _ONE_AT_A_TIME = 0x7472_6973  # PostgreSQL's advisory lock of whoever makes or migrates the schema
