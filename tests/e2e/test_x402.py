@@ -273,12 +273,12 @@ async def test_payment__router_is_killed_while_it_settles__same_request_is_answe
     header, payload = await shopper.payment(ASK)
     before, amount = await shopper.balance(), int(payload["accepted"]["amount"])
     nonce = payload["payload"]["authorization"]["nonce"].removeprefix("0x")
+    router = network.status()["processes"]["router"]
     asking = asyncio.create_task(_ask_with(shopper, header))
     async with asyncio.timeout(30):
         while not _is_planned(network, nonce):
             await asyncio.sleep(0.005)
 
-    router = network.status()["processes"]["router"]
     os.kill(router, signal.SIGKILL)
     with pytest.raises(httpx.HTTPError):
         await asking

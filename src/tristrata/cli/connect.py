@@ -80,15 +80,11 @@ async def _connection(
 ) -> "Connection":
     """The kept session of this hub, model and custody; else a new one, once the user agrees."""
     import json
-    from contextlib import AsyncExitStack
 
     from msgspec.structs import replace
 
-    from tristrata.bindings.hub import open_hubs
-    from tristrata.bindings.welcome import Welcome
     from tristrata.chains.pool import Chains
-    from tristrata.client.account import Account
-    from tristrata.client.api import RouterApi
+    from tristrata.client.account import open_account
     from tristrata.companion.service import Connection
     from tristrata.custody.keystore import load_or_create_secret, read_password
     from tristrata.devnet.treasury import OPERATOR, give_dollars
@@ -111,18 +107,9 @@ async def _connection(
             )
         if not may_open:
             raise TristrataError("without a session nothing can be asked", remedy="agree, or say --yes")
-        async with AsyncExitStack() as stack:
-            chains = await stack.enter_async_context(Chains(settings.network))
-            router = await stack.enter_async_context(RouterApi(settings.router))
-            hubs = open_hubs(settings.network, settings.manifest, chains)
-            hub = next((hub for hub in hubs.values() if hub.name == hub_name), None)
-            if hub is None:
-                known = ", ".join(hub.name for hub in hubs.values())
-                raise TristrataError(f"there is no hub {hub_name!r}; there is {known}", remedy="choose one: --hub")
-            onboarding = settings.network.roles.onboarding[0]
-            owner = parse_key(load_or_create_secret(home.keystore(USER), password))
-            welcome = Welcome(settings.network, settings.manifest, onboarding, chains[onboarding])
-            account = Account(owner, router, welcome, hubs)
+        owner = parse_key(load_or_create_secret(home.keystore(USER), password))
+        async with Chains(settings.network) as chains, open_account(settings, owner) as account:
+            hub = account.hub(hub_name)
             if home.keystore(OPERATOR).exists():  # the embedded network mints its test dollars
                 await give_dollars(settings, chains, [(hub_name, account.address, Amount(deposit))])
             opened = await account.open_session(

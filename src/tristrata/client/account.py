@@ -6,7 +6,8 @@ Whom and what one signs for comes from the network file and the manifest, never 
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 from coincurve import PrivateKey
 
-from tristrata.bindings.hub import Hub
+from tristrata.bindings.hub import Hub, open_hubs
 from tristrata.bindings.welcome import Welcome
 from tristrata.chains.evm import Level
+from tristrata.chains.pool import Chains
 from tristrata.client.api import RouterApi, SessionOpened, SignedIn, Sponsored
 from tristrata.client.orders import (
     grant_for,
@@ -28,6 +30,7 @@ from tristrata.client.orders import (
     sign_registration,
     sign_top_up,
 )
+from tristrata.config.actor import ActorSettings
 from tristrata.protocol.errors import TristrataError
 from tristrata.protocol.ids import Address, Caip2, ModelId, SessionId, parse_address, parse_bytes32, session_id
 from tristrata.protocol.orders import RequestClose, TopUp
@@ -48,6 +51,10 @@ class RegistrationNotArrived(TristrataError):
 
 class ModelUnknown(TristrataError):
     """The router does not serve this model."""
+
+
+class HubUnknown(TristrataError):
+    """The network has no hub of this name."""
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -81,6 +88,20 @@ class Account:
         self._welcome = welcome
         self._hubs = hubs
         self.address: Address = address_of(key.public_key)
+
+    def hub(self, name: str) -> Hub:
+        """One of the hubs, by its name in the network file. Raises `HubUnknown`."""
+        for hub in self._hubs.values():
+            if hub.name == name:
+                return hub
+        known = ", ".join(hub.name for hub in self._hubs.values())
+        raise HubUnknown(f"there is no hub {name!r}; there is {known}", remedy="name one of these")
+
+    async def join(self, hub: Hub) -> None:
+        """Register the account, unless the hub knows it. Raises `RegistrationNotArrived`."""
+        if hub.caip2 not in await self._router.hubs_that_know(self.address):
+            await self.register()
+            await self.wait_until_known(hub)
 
     async def register(self, role: Role = Role.USER) -> Sponsored:
         """Sign a registration and have the router, as sponsor, carry it to the Welcome Center."""
@@ -182,6 +203,16 @@ class Account:
         if nonce.domain != urlsplit(self._router.url).netloc:
             raise SignInRefused(f"the router at {self._router.url} asks to sign in to {nonce.domain!r}")
         return await self._router.sign_in(message, sign_message(self._key, message))
+
+
+@asynccontextmanager
+async def open_account(settings: ActorSettings, key: PrivateKey) -> AsyncIterator[Account]:
+    """The account of ``key`` at the network's router, with connections to its chains."""
+    network = settings.network
+    async with Chains(network) as chains, RouterApi(settings.router) as router:
+        onboarding = network.roles.onboarding[0]
+        welcome = Welcome(network, settings.manifest, onboarding, chains[onboarding])
+        yield Account(key, router, welcome, open_hubs(network, settings.manifest, chains))
 
 
 def _deadline() -> Timestamp:
