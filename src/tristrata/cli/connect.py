@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tristrata.cli.options import DEFAULT_NETWORK, AsJson, NetworkName
+from tristrata.cli.owner import PasswordFile, WalletName
 
 if TYPE_CHECKING:
+    from coincurve import PrivateKey
+
     from tristrata.companion.service import Connection
     from tristrata.config.actor import ActorSettings
 
@@ -26,6 +29,8 @@ def connect(
     router: Annotated[
         str, typer.Option(help="The router's address (default: the network file's).", metavar="URL")
     ] = "",
+    wallet: WalletName = "",
+    password_file: PasswordFile = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Where to listen on loopback.")] = _PORT,
     yes: Annotated[bool, typer.Option("--yes", help="Open a session, if there is none, without asking.")] = False,
     pay_unseen: Annotated[
@@ -40,11 +45,13 @@ def connect(
     from dataclasses import replace
 
     from tristrata.cli.options import home_of
+    from tristrata.cli.owner import key_of
     from tristrata.companion.service import run
     from tristrata.config.actor import read_actor
     from tristrata.custody.limits import SigningLimits
     from tristrata.devnet.running import read_running
     from tristrata.process import run_service
+    from tristrata.protocol.signing import address_of
     from tristrata.protocol.units import Amount
 
     home = home_of(network)
@@ -52,7 +59,10 @@ def connect(
     settings = replace(read_actor(home, "companion"), listen=router or None)
     hub = hub or settings.network.roles.orchestration[0]
     model = model or next(iter(settings.network.models))
-    found = asyncio.run(_connection(settings, hub, model, deposit, managed=managed, may_open=yes or None))
+    owner = key_of(settings, wallet, password_file)
+    whose = f"-{address_of(owner.public_key).hex()}" if wallet else ""
+    connecting = _connection(settings, owner, hub, model, deposit, whose=whose, managed=managed, may_open=yes or None)
+    found = asyncio.run(connecting)
     local_key = f"sk-local-{secrets.token_urlsafe(24)}"
     limits = SigningLimits(budget=Amount(budget), per_day=Amount(per_day))
 
@@ -76,7 +86,15 @@ def connect(
 
 
 async def _connection(
-    settings: "ActorSettings", hub_name: str, model: str, deposit: int, *, managed: bool, may_open: bool | None
+    settings: "ActorSettings",
+    owner: "PrivateKey",
+    hub_name: str,
+    model: str,
+    deposit: int,
+    *,
+    whose: str,
+    managed: bool,
+    may_open: bool | None,
 ) -> "Connection":
     """The kept session of this hub, model and custody; else a new one, once the user agrees."""
     import json
@@ -88,7 +106,7 @@ async def _connection(
     from tristrata.companion.service import Connection
     from tristrata.custody.keystore import load_or_create_secret, read_password
     from tristrata.devnet.treasury import OPERATOR, give_dollars
-    from tristrata.devnet.user import BUDGET, USER
+    from tristrata.devnet.user import BUDGET
     from tristrata.protocol.errors import TristrataError
     from tristrata.protocol.ids import SessionId
     from tristrata.protocol.signing import address_of, parse_key
@@ -96,7 +114,7 @@ async def _connection(
 
     home = settings.home
     folder = home.actor("companion")
-    name = f"{hub_name}-{model}-{'managed' if managed else 'own'}"
+    name = f"{hub_name}-{model}-{'managed' if managed else 'own'}{whose}"
     kept = folder / f"{name}.json"
     password = read_password(home.password_file)
     session_key = None if managed else parse_key(load_or_create_secret(home.keystore(f"session-{name}"), password))
@@ -107,9 +125,9 @@ async def _connection(
             )
         if not may_open:
             raise TristrataError("without a session nothing can be asked", remedy="agree, or say --yes")
-        owner = parse_key(load_or_create_secret(home.keystore(USER), password))
         async with Chains(settings.network) as chains, open_account(settings, owner) as account:
             hub = account.hub(hub_name)
+            await account.join(hub)
             if home.keystore(OPERATOR).exists():  # the embedded network mints its test dollars
                 await give_dollars(settings, chains, [(hub_name, account.address, Amount(deposit))])
             opened = await account.open_session(

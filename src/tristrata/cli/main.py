@@ -13,13 +13,16 @@ from tristrata.cli.ask import ask
 from tristrata.cli.connect import connect
 from tristrata.cli.demo import demo
 from tristrata.cli.down import down
+from tristrata.cli.keys import keys
 from tristrata.cli.mcp import mcp
 from tristrata.cli.money import claim, where_is_my_money
+from tristrata.cli.session import session
 from tristrata.cli.setup import setup
 from tristrata.cli.status import status
 from tristrata.cli.up import up
 from tristrata.cli.validator import validator
 from tristrata.cli.verify import verify
+from tristrata.cli.wallet import wallet
 from tristrata.protocol.errors import TristrataError
 
 app = typer.Typer(
@@ -31,6 +34,8 @@ app = typer.Typer(
 )
 _USING = (demo, up, down, status, ask, connect, mcp, verify, claim, where_is_my_money)
 _RUNNING = (miner, validator, router, settler, relayer, setup)
+for name, group in (("session", session), ("keys", keys), ("wallet", wallet)):
+    app.add_typer(group, name=name)
 for verb in (*_USING, *_RUNNING):
     app.command(verb.__name__.replace("_", "-"))(verb)
 

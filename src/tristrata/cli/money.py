@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tristrata.cli.options import DEFAULT_NETWORK, AsJson, NetworkName
+from tristrata.cli.options import DEFAULT_NETWORK, AsJson, NetworkName, dollars
 
 
 def where_is_my_money(
@@ -22,15 +22,15 @@ def where_is_my_money(
         print(msgspec.json.format(msgspec.json.encode([_as_json(money) for money in found]), indent=2).decode())
         return
     for money in found:
-        print(f"{money.hub}: wallet {_dollars(money.wallet)}")
+        print(f"{money.hub}: wallet {dollars(money.wallet)}")
         for session in money.sessions:
-            left = _dollars(session.deposit - session.charged)
+            left = dollars(session.deposit - session.charged)
             closing = f", closes at {session.closing_at}" if session.closing_at else ""
-            print(f"  session 0x{session.session.hex()[:8]}…: {left} left of {_dollars(session.deposit)}{closing}")
+            print(f"  session 0x{session.session.hex()[:8]}…: {left} left of {dollars(session.deposit)}{closing}")
         if money.earned:
             print(
-                f"  earned {_dollars(money.earned)}: {_dollars(money.claimed)} claimed, {_dollars(money.claimable)} "
-                f"claimable now, {_dollars(money.maturing)} after the veto delay, {_dollars(money.unsealed)} unsealed"
+                f"  earned {dollars(money.earned)}: {dollars(money.claimed)} claimed, {dollars(money.claimable)} "
+                f"claimable now, {dollars(money.maturing)} after the veto delay, {dollars(money.unsealed)} unsealed"
             )
 
 
@@ -45,7 +45,7 @@ def claim(
     import asyncio
 
     for hub, amount, gas in asyncio.run(_claim(name, network, direct)):
-        print(f"{hub}: {_dollars(amount)} claimed, {gas:,} gas" if gas else f"{hub}: nothing to claim now")
+        print(f"{hub}: {dollars(amount)} claimed, {gas:,} gas" if gas else f"{hub}: nothing to claim now")
 
 
 async def _look(account: str, network: str) -> list[Any]:
@@ -121,7 +121,3 @@ def _as_json(money: Any) -> dict[str, Any]:
         for each in money.sessions
     ]
     return {"hub": money.hub, **{name: str(getattr(money, name)) for name in amounts}, "sessions": sessions}
-
-
-def _dollars(amount: int) -> str:
-    return f"{amount / 10**6:.6f} tUSD"

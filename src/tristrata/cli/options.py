@@ -17,3 +17,8 @@ def home_of(network: str) -> "NetworkHome":
     from tristrata.config.home import NetworkHome
 
     return NetworkHome.named(network)
+
+
+def dollars(amount: int | str) -> str:
+    """An amount in base units of the embedded network's asset, for people."""
+    return f"{int(amount) / 10**6:.6f} tUSD"
