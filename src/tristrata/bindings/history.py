@@ -6,7 +6,7 @@ Settler and validators follow the same history, each from its own endpoint, and 
 
 import asyncio
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import msgspec
@@ -157,6 +157,7 @@ class SealedContents:
         self._progress: dict[SessionId, list[tuple[int, SessionProgress]]] = defaultdict(list)
         self._walked = 0
         self._positions: dict[bytes, dict[SessionId, range]] = {}
+        self._miners: dict[bytes, Counter[Address]] = {}
 
     async def progress(self, epoch: int) -> dict[SessionId, SessionProgress]:
         """Each session's progress after sealed epoch ``epoch``; sessions that none has accounted for are left out."""
@@ -184,6 +185,15 @@ class SealedContents:
             if position in (await self._positions_in(record)).get(session, ()):
                 return record
         return None
+
+    async def receipts_in(self, record: SealedEpoch) -> Counter[Address]:
+        """How many receipts of each miner a sealed epoch lists."""
+        if record.content not in self._miners:
+            content = await asyncio.to_thread(self._read, record)
+            self._miners[record.content] = Counter(
+                signed.receipt.miner for part in content.sessions for signed in part.receipts
+            )
+        return self._miners[record.content]
 
     async def _positions_in(self, record: SealedEpoch) -> dict[SessionId, range]:
         if record.content not in self._positions:

@@ -14,14 +14,15 @@ from tristrata.bindings.hub import Hub
 from tristrata.bindings.security import Security
 from tristrata.chains.evm import Level
 from tristrata.config.network import Network
-from tristrata.protocol.epoch import Lane, child_leaf, parse_content
+from tristrata.protocol.epoch import EpochWrong, Lane, child_leaf, parse_content
+from tristrata.protocol.errors import InvalidValue
 from tristrata.protocol.ids import Address, Caip2, ChainRef, SessionId
 from tristrata.protocol.indexed_tree import IndexedTree
 from tristrata.protocol.proof import EpochParts, ParentHop, ReceiptPath, ReceiptProof, SealedEpoch, make_path
 from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.signing import digest, recover
 from tristrata.protocol.standard_tree import StandardTree, receipt_leaf
-from tristrata.storage.content_store import ContentStore
+from tristrata.storage.content_store import ContentMissing, ContentStore
 
 _BLOCKS_AT_ONCE = 5_000
 
@@ -105,6 +106,21 @@ class PathFinder:
         """
         await self._histories[hub.name].catch_up(Level.SOFT)
         return await self._contents[hub.name].epoch_with(session, position)
+
+    async def audited(self, hub: Hub, miner: Address, epochs: int) -> list[tuple[SealedRecord, int]]:
+        """The last ``epochs`` sealed epochs of a hub that list receipts of a miner, and how many, the newest first.
+
+        As of the last `catch_up`. An epoch whose content is missing is left out.
+        """
+        found = []
+        for record in reversed(self._histories[hub.name].sealed[-epochs:]):
+            try:
+                receipts = (await self._contents[hub.name].receipts_in(record)).get(miner, 0)
+            except (ContentMissing, EpochWrong, InvalidValue):
+                continue
+            if receipts:
+                found.append((record, receipts))
+        return found
 
     async def _path(self, hub: Hub, session: SessionId, position: int) -> ReceiptPath | None:
         record = await self.epoch_of(hub, session, position)

@@ -221,6 +221,21 @@ class PayPerCall(_Section):
     session_deposit: Annotated[int, Field(gt=0, lt=2**96)]
 
 
+class Agents(_Section):
+    """What a router tells agents of itself and its miners.
+
+    ``registry`` is an ERC-8004 identity registry (CAIP-10) and ``ids`` the agent ids there, by checksummed address.
+    ``mcp`` is where `tristrata mcp --listen` is reached.
+    """
+
+    name: str = "Tristrata router"
+    description: str = "Answers with open models; each answer has a receipt that anybody can prove against Ethereum."
+    image: str = ""
+    mcp: str | None = None
+    registry: Annotated[str, Field(pattern=r"^eip155:[0-9]{1,20}:0x[0-9a-fA-F]{40}$")] | None = None
+    ids: dict[str, Annotated[int, Field(ge=0)]] = {}
+
+
 class Network(_Section):
     """A whole network, checked: every chain named by a role or a parent exists, and the tree has one root."""
 
@@ -235,6 +250,7 @@ class Network(_Section):
     router: str | None = None
     serving: Serving = Serving()
     pay_per_call: PayPerCall | None = None
+    agents: Agents = Agents()
 
     @model_validator(mode="after")
     def _tree_is_whole(self) -> "Network":

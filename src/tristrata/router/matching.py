@@ -64,6 +64,10 @@ class Market:
         """How many miners offer each model on each hub."""
         return [(chain, model, len(stall.offers)) for (chain, model), stall in self._stalls.items()]
 
+    def statuses(self) -> Iterator[Status]:
+        """The miners' last statuses."""
+        return iter(self._statuses.values())
+
     def status(self, miner: Address) -> Status | None:
         """A miner's last status."""
         return self._statuses.get(miner)

@@ -61,6 +61,7 @@ _KEY = _object("object", "id", "name", "scopes", "spent")
 _GRANT = _object(hub=_TEXT, session=_HEX32, key_hash=_HEX32, deadline=_COUNT, signature=_TEXT, name=_TEXT)
 _SIGNED = {"signature": {"type": "string", "description": "hexadecimal, 65 bytes"}, "deadline": _COUNT}
 _TX = _object("tx", "block", "gas")
+_AGENT = _object("type", "name", "description", "services", "registrations", "supportedTrust")
 _ORDER: Schema = {"enum": ["asc", "desc"]}
 _FILE = _object("id", "object", "bytes", "filename", "purpose", "created_at", "expires_at")
 _BATCH = _object("id", "object", "status", "endpoint", "input_file_id", "request_counts", "expires_at")
@@ -133,6 +134,31 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/router"): Operation(
         "getRouter", "Whom one deals with.", _object("address", "router_bps", "hubs", "models"), is_public=True
+    ),
+    ("GET", "/v1/miners"): Operation(
+        "listMiners", "The miners that are here now.", _list_of("id", "offers"), query={"limit": _LIMIT}, is_public=True
+    ),
+    ("GET", "/v1/miners/{miner}/registration"): Operation(
+        "getMinerRegistration", "A miner's ERC-8004 registration file.", _AGENT, is_public=True
+    ),
+    ("GET", "/v1/miners/{miner}/validations"): Operation(
+        "listValidations",
+        "What validators found of a miner's receipts, as ERC-8004 validation records.",
+        _list_of("validatorAddress", "requestHash", "response", "tag"),
+        query={"limit": _LIMIT},
+        is_public=True,
+    ),
+    ("GET", "/.well-known/agent-registration.json"): Operation(
+        "getRegistrationFile", "The router's ERC-8004 registration file.", _AGENT, is_public=True
+    ),
+    ("GET", "/.well-known/agent-card.json"): Operation(
+        "getAgentCard", "The router's A2A card.", _object("name", "supportedInterfaces", "skills"), is_public=True
+    ),
+    ("POST", "/a2a"): Operation(
+        "sendMessage",
+        "Answer an A2A message (JSON-RPC).",
+        _object("jsonrpc", "id"),
+        _object("jsonrpc", "method", "id", jsonrpc={"const": "2.0"}, method=_TEXT, params={"type": "object"}),
     ),
     ("POST", "/v1/registrations"): Operation(
         "register",

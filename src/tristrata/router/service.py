@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from coincurve import PrivateKey
 from nats.aio.client import Client
 
-from tristrata.bindings.hub import open_hubs
+from tristrata.bindings.hub import Hub, open_hubs
 from tristrata.bindings.security import Security
 from tristrata.bindings.welcome import Welcome
 from tristrata.chains.pool import Chains
@@ -22,11 +22,12 @@ from tristrata.custody.keystore import load_key, load_secret, read_password
 from tristrata.fabric.connection import ReplyInbox, connect
 from tristrata.inference.weights import PINNED
 from tristrata.process import LOOPBACK
-from tristrata.protocol.ids import Address
+from tristrata.protocol.ids import Address, Caip2
 from tristrata.protocol.signing import address_of
 from tristrata.protocol.units import Amount, BasisPoints
 from tristrata.router.accounts import AccountDesk, RouterRules, account_routes
 from tristrata.router.accounts.tokens import SignInTokens
+from tristrata.router.agents import AgentsApi, Messages
 from tristrata.router.app import create_app
 from tristrata.router.callers import Callers
 from tristrata.router.gauges import router_checks, watch_router
@@ -72,8 +73,7 @@ async def run(settings: ActorSettings) -> None:
         followers = {caip2: HubFollower(hub, address, master, sessions, book, awaiting) for caip2, hub in hubs.items()}
         await asyncio.gather(*(follower.catch_up() for follower in followers.values()))
         state.keys.count_awaiting(sessions.awaiting())
-        onboarding = network.roles.onboarding[0]
-        welcome = Welcome(network, settings.manifest, onboarding, chains[onboarding])
+        welcome = _welcome(settings, chains)
         written = [welcome.chain, *(hub.chain for hub in hubs.values())]
         writers = {chain.caip2: TransactionWriter(chain, key, Intents(state.database)) for chain in written}
         models = served_models(network)
@@ -86,11 +86,23 @@ async def run(settings: ActorSettings) -> None:
         till = await _till(stack, settings, key, accounts, desk)
         chat = OpenAiApi(desk, callers, Catalogue(models), till.sell if till else None)
         batching, batches = open_batching(state, connection, desk, chat.calls, callers)
-        security, content = Security(network, settings.manifest, chains), ContentStore(home.content)
-        stages = ReceiptStages(PathFinder(network, hubs, security, content), hubs)
+        finder = _finder(settings, chains, hubs)
+        stages = ReceiptStages(finder, hubs)
         receipts = ReceiptsApi(callers, book, stages, till.house.owner if till else None)
 
-        routes = [*chat.routes, *batching, *account_routes(accounts), *receipts.routes]
+        agents = AgentsApi(
+            network.agents,
+            settings.router,
+            address,
+            models,
+            followers=followers,
+            presence=presence,
+            finder=finder,
+            callers=callers,
+            messages=Messages(desk, chat.calls, chat.catalogue),
+            takes_x402=till is not None,
+        )
+        routes = [*chat.routes, *batching, *account_routes(accounts), *receipts.routes, *agents.routes]
         app = create_app(routes, _health(connection, presence), state.forwarder, metrics=metrics, serving=serving)
         async with asyncio.TaskGroup() as group:
             url = urlsplit(settings.router)
@@ -118,6 +130,16 @@ async def _join_fabric(
     await inbox.start()
     await presence.start()
     return connection, inbox, presence
+
+
+def _welcome(settings: ActorSettings, chains: Chains) -> Welcome:
+    onboarding = settings.network.roles.onboarding[0]
+    return Welcome(settings.network, settings.manifest, onboarding, chains[onboarding])
+
+
+def _finder(settings: ActorSettings, chains: Chains, hubs: dict[Caip2, Hub]) -> PathFinder:
+    security = Security(settings.network, settings.manifest, chains)
+    return PathFinder(settings.network, hubs, security, ContentStore(settings.home.content))
 
 
 def _rules(settings: ActorSettings, address: Address, models: tuple[ServedModel, ...]) -> RouterRules:

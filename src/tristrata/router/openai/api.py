@@ -28,7 +28,7 @@ class OpenAiApi:
     def __init__(self, desk: Desk, callers: Callers, catalogue: Catalogue, sell: Sell | None = None) -> None:
         self._desk = desk
         self._callers = callers
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._responses = ResponseStore()
         self._sell = sell
         self.calls = Calls(catalogue, self._responses)
@@ -47,11 +47,11 @@ class OpenAiApi:
 
     async def _list_models(self, request: Request) -> Response:
         self._callers.authenticate(request)
-        return json_response(self._catalogue.listing)
+        return json_response(self.catalogue.listing)
 
     async def _model(self, request: Request) -> Response:
         self._callers.authenticate(request)
-        return json_response(self._catalogue.find(request.path_params["name"]).description)
+        return json_response(self.catalogue.find(request.path_params["name"]).description)
 
     def _endpoint(self, path: str) -> Route:
         async def answer(caller: Caller, body: bytes) -> ASGIApp:

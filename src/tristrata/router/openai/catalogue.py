@@ -39,6 +39,11 @@ class Catalogue:
         """OpenAI's list of models."""
         return {"object": "list", "data": [model.description for model in self._models.values()]}
 
+    @property
+    def first_chat(self) -> str:
+        """The name of the first model that makes text; empty where none does."""
+        return next((model.name for model in self._models.values() if not model.embeds), "")
+
     def find_for(self, name: str, *, embeds: bool) -> ServedModel:
         """The model of this name, if it makes what is asked for. Raises `Refusal` (404, 400)."""
         model = self.find(name)
