@@ -22,12 +22,17 @@ from tristrata.storage.receipt_book import BookEntry
 ACCEPT_SECONDS, FIRST_PIECE_SECONDS, NEXT_PIECE_SECONDS = 5, 600, 60
 """How long a miner that is there may take to say that it has begun, to its first piece, and from one to the next."""
 
+CHARACTERS_A_TOKEN, DETAIL_BYTES_A_TOKEN = 128, 16_384
+"""The longest that a token of an answer, and what is told of it (log probabilities, calls), can be on average."""
+
 _CHECK_SECONDS = 1.0
+_MORE_CHARACTERS, _MORE_DETAIL_BYTES = 1_024, 65_536
 
 
 class Question(msgspec.Struct, frozen=True):
     """A checked request as a miner gets it: ``body`` is its JSON, ``needs`` are the features that it asks for.
 
+    ``most_characters`` is how long the answer can be, where that is not for its tokens to say.
     ``check`` gets all texts of the answer before it is paid, and raises a `TristrataError` where they are none.
     ``keep`` gets all its pieces, and why it ended, before it is paid: what it keeps is there whatever happens after,
     and an answer that is broken off is not paid.
@@ -37,6 +42,7 @@ class Question(msgspec.Struct, frozen=True):
     body: bytes
     max_output_tokens: int
     needs: frozenset[str] = frozenset()
+    most_characters: int | None = None
     check: Callable[[Sequence[str]], None] | None = None
     keep: Callable[[RequestId, Sequence[Delta], str], Awaitable[None]] | None = None
 
@@ -83,6 +89,9 @@ class Attempt:
         self.is_open = False
         self._run = found.run
         self._held = held
+        tokens = question.max_output_tokens
+        self._characters_left = question.most_characters or tokens * CHARACTERS_A_TOKEN + _MORE_CHARACTERS
+        self._detail_bytes_left = tokens * DETAIL_BYTES_A_TOKEN + _MORE_DETAIL_BYTES
         self._failure: Failure | None = None
 
     def open(self, inbox: ReplyInbox, presence: Presence) -> None:
@@ -114,7 +123,9 @@ class Attempt:
                 raise self._failed(self._failure)
             pieces = self._take(await self._replies.get())
             if pieces:
-                self.text += [piece.text for piece in pieces]
+                texts = [piece.text for piece in pieces]
+                self._count(sum(map(len, texts)), pieces)
+                self.text += texts
                 if self.question.keep is not None:
                     self.pieces += pieces
                 self._take_in([piece.detail for piece in pieces if piece.detail])
@@ -125,6 +136,16 @@ class Attempt:
     def output(self) -> str:
         """What the receipt's ``output_hash`` must cover of the answer, as far as it has come."""
         return output_of("".join(self.text), self.calls.all)
+
+    def _count(self, characters: int, pieces: Sequence[Delta]) -> None:
+        """Break off what is longer than any answer to the question can be: only tokens are billed, but all is kept."""
+        self._characters_left -= characters
+        self._detail_bytes_left -= sum([len(piece.detail) for piece in pieces])
+        if self._characters_left < 0 or self._detail_bytes_left < 0:
+            raise MinerLost(
+                f"miner {show(self.miner)} sent more than {self.question.max_output_tokens} tokens can be; "
+                "nothing is owed for this answer"
+            )
 
     def _take_in(self, details: list[bytes]) -> None:
         try:

@@ -26,6 +26,16 @@ _TLS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 _MOST_REQUESTED_HEADERS = 2_048
 
 
+def security_headers(serving: Serving) -> list[tuple[bytes, bytes]]:
+    """What every answer says to browsers."""
+    return [*_SECURITY, _TLS_ONLY] if serving.tls_key is not None else _SECURITY
+
+
+def new_request_id() -> bytes:
+    """An id for an answer that no receipt names."""
+    return b"req_" + os.urandom(16).hex().encode()
+
+
 class Edge:
     """An ASGI app around the API."""
 
@@ -37,7 +47,7 @@ class Edge:
         self._metrics = metrics
         self._serving = serving
         self._origins = frozenset(origin.encode() for origin in serving.cors_origins)
-        self._security = [*_SECURITY, _TLS_ONLY] if serving.tls_key is not None else _SECURITY
+        self._security = security_headers(serving)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -77,7 +87,7 @@ class Edge:
     ) -> list[tuple[bytes, bytes]]:
         names = {name for name, _ in headers}
         if b"x-request-id" not in names:
-            headers.append((b"x-request-id", b"req_" + os.urandom(16).hex().encode()))
+            headers.append((b"x-request-id", new_request_id()))
         if b"cache-control" not in names:
             headers.append((b"cache-control", b"no-store"))
         headers += more

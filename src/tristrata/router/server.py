@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, cast
 
+import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tristrata.config.network import Serving
-from tristrata.router.http import LEAVING
+from tristrata.router.edge import new_request_id, security_headers
+from tristrata.router.http import LEAVING, envelope
 
 _SHUTDOWN_SECONDS = 5
 
@@ -91,6 +94,8 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
     It tells at once whoever is listed in the scope's `LEAVING` that the client has left.
     """
 
+    security = security_headers(serving)
+
     class Bounded(HttpToolsProtocol):
         _head_bytes = 0
         _is_in_head = False
@@ -100,7 +105,7 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
             if len(self.connections) > serving.max_connections:
-                self._refuse(b"503 Service Unavailable", b"too many connections; try again later")
+                self._refuse(503, "too_many_connections", "too many connections: try again later")
                 return
             self._await_head()
 
@@ -168,22 +173,35 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
                 self._timer = None
 
         def _head_is_late(self) -> None:
-            self._refuse(b"408 Request Timeout", b"the request's head did not come in time")
+            self._refuse(408, "request_timeout", f"the request's head did not come within {serving.head_seconds:g} s")
 
         def _refuse_head(self, message: str) -> None:
-            self._refuse(b"431 Request Header Fields Too Large", message.encode())
+            self._refuse(431, "headers_too_large", message)
 
-        def _refuse(self, status: bytes, message: bytes) -> None:
+        def _refuse(self, status: int, code: str, message: str) -> None:
             if self.transport.is_closing():
                 return
             if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
                 self.transport.close()  # half of an answer is out
                 return
-            body = b'{"error":{"message":"%s","type":"invalid_request_error","param":null,"code":null}}' % message
-            self.transport.write(
-                b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-                % (status, len(body), body)
-            )
+            self.transport.write(_refusal(status, code, message, security))
             self.transport.close()
 
     return Bounded
+
+
+def _refusal(status: int, code: str, message: str, security: list[tuple[bytes, bytes]]) -> bytes:
+    """A whole answer to what never became a request, as others are: with an id, and OpenAI's error."""
+    body = msgspec.json.encode({"error": envelope(status, code, message, None)})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", new_request_id()),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+        *security,
+    ]
+    if status in (408, 503):
+        headers.append((b"retry-after", b"1"))
+    lines = [b"%s: %s\r\n" % header for header in headers]
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, HTTPStatus(status).phrase.encode(), b"".join(lines), body)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 import ssl
 import warnings
 from collections.abc import AsyncIterator
@@ -91,6 +92,13 @@ async def test_head__too_long_too_many_or_too_slow__is_refused_and_others_are_se
     assert [answer.split(b" ", 2)[1] for answer in (slow, silent)] == [b"408"] * 2
     assert fine.startswith(b"HTTP/1.1 200")
     assert b'"error"' in long
+    for refused in (long, endless, many, target, slow, silent):
+        head, _, body = refused.partition(b"\r\n\r\n")
+        headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        assert headers[b"x-request-id"].startswith(b"req_")
+        assert headers[b"x-content-type-options"] == b"nosniff"
+        assert (b"retry-after" in headers) == refused.startswith(b"HTTP/1.1 408")
+        assert json.loads(body)["error"]["code"] in ("headers_too_large", "request_timeout")
 
 
 async def test_body__too_long_or_too_slow__is_refused(tmp_path: Path) -> None:

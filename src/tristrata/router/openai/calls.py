@@ -14,7 +14,12 @@ from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.openai.chat import chat_events, complete_chat
 from tristrata.router.openai.chat_request import parse_chat
 from tristrata.router.openai.completions import DEFAULT_TOKENS, complete, completion_events, parse_completion
-from tristrata.router.openai.embeddings import complete_embeddings, parse_embeddings, require_vectors
+from tristrata.router.openai.embeddings import (
+    MOST_VECTOR_CHARACTERS,
+    complete_embeddings,
+    parse_embeddings,
+    require_vectors,
+)
 from tristrata.router.openai.response_request import parse_response
 from tristrata.router.openai.response_store import ResponseStore
 from tristrata.router.openai.responses import Conversation, complete_response, response_events
@@ -119,7 +124,8 @@ def _embeddings(catalogue: Catalogue, body: bytes) -> Call:
     call = parse_embeddings(body)
     model = catalogue.find_for(call.model, embeds=True)
     check = partial(require_vectors, len(call.inputs))
-    question = Question(TaskKind.EMBEDDING, msgspec.json.encode({"input": call.inputs}), 0, check=check)
+    body, most = msgspec.json.encode({"input": call.inputs}), len(call.inputs) * MOST_VECTOR_CHARACTERS
+    question = Question(TaskKind.EMBEDDING, body, 0, most_characters=most, check=check)
 
     async def whole(answers: Answers) -> Response:
         return await complete_embeddings(answers, call, model)

@@ -21,6 +21,9 @@ from tristrata.router.openai.receipts import receipt_header
 from tristrata.router.serving import Ended, Pieces
 
 MAX_INPUTS = 2_048
+MOST_VECTOR_CHARACTERS = 65_536
+"""The longest that a vector can be in base64: 12,288 numbers."""
+
 _FLOAT, _BASE64 = "float", "base64"
 _NORM_TOLERANCE = 0.01
 
