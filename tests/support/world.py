@@ -16,6 +16,7 @@ import openai
 import uvicorn
 from coincurve import PrivateKey
 from msgspec.structs import replace
+from nats.aio.client import Client
 from starlette.routing import Route
 
 from tests.unit.protocol.test_voucher_book import SESSION, make_terms
@@ -52,7 +53,7 @@ from tristrata.storage.receipt_book import ReceiptBook
 
 HUB = eip155(31_339)
 SEPARATOR = Domain(HUB, chain_ref(HUB), Address(b"\x0c" * 20)).separator
-MINER = Address(b"\x0d" * 20)
+MINER, SECOND_MINER = Address(b"\x0d" * 20), Address(b"\x0e" * 20)
 SIGNING_KEY, SESSION_KEY = PrivateKey(keccak(b"signs receipts")), PrivateKey(keccak(b"signs vouchers"))
 KEY, POOR_KEY = "sk-tri-rich", "sk-tri-poor"
 POOR = b"\x0f" * 32
@@ -101,28 +102,33 @@ async def open_world(
     weights: Path,
     runtime: Runtime | None = None,
     more_routes: Callable[[World], list[Route]] = lambda _: [],
+    *,
+    second: Runtime | None = None,
+    hedge_seconds: float = 0,
 ) -> AsyncIterator[World]:
-    """A world in ``folder``. ``runtime`` is what the miner runs, else the real model; ``more_routes`` is served too."""
-    seeds = {name: new_seed() for name in ("router", "admission", "issuer", "miner")}
+    """A world in ``folder``. ``runtime`` is what the miner runs, else the real model; ``more_routes`` is served too.
+
+    ``second`` is what another miner runs, which asks more.
+    """
+    seeds = {name: new_seed() for name in ("router", "admission", "issuer", "miner", "second")}
+    miners = {public_bytes(seeds["miner"]): MINER, public_bytes(seeds["second"]): SECOND_MINER}
     fabric = FabricServer(
         folder, router_seed=seeds["router"], admission_seed=seeds["admission"], issuer_seed=seeds["issuer"]
     )
     address = await fabric.start()
 
     async def admit(key: bytes) -> Address | None:
-        return MINER if key == public_bytes(seeds["miner"]) else None
+        return miners.get(key)
 
     admission = await connect(address, seeds["admission"], "admission")
     await Admission(admission, seeds["issuer"], admit).start()
 
     runtime = runtime or EmbeddedRuntime(weights, slots=2)
     await runtime.start()
-    miner_connection = await connect(address, seeds["miner"], "miner")
-    offer = Offer(HUB, SMOLLM2.model_id, 50_000, 200_000, await probe(runtime))
-    service = MinerService(
-        miner_connection, runtime, miner=MINER, key=SIGNING_KEY, separators={HUB: SEPARATOR}, offers=[offer], slots=2
-    )
-    miner = asyncio.create_task(service.run())
+    mining = [await _start_miner(address, seeds["miner"], MINER, runtime, 50_000)]
+    if second is not None:
+        mining.append(await _start_miner(address, seeds["second"], SECOND_MINER, second, 90_000))
+    _, miner = mining[0]
 
     router_connection = await connect(address, seeds["router"], "router")
     inbox, presence = ReplyInbox(router_connection, "r1"), Presence(router_connection)
@@ -131,7 +137,8 @@ async def open_world(
     opened = open_state(folder / "book.sqlite", "r1", "")
     state = await opened.__aenter__()
     book, keys, sessions = state.book, state.keys, state.sessions
-    hub = HubFacts(HUB, SEPARATOR, {MINER: address_of(SIGNING_KEY.public_key)})
+    signer = address_of(SIGNING_KEY.public_key)
+    hub = HubFacts(HUB, SEPARATOR, {MINER: signer, SECOND_MINER: signer})
     sessions.add(make_session(SESSION, 10**6, hub))
     sessions.add(make_session(POOR, 1, hub))
     for key, session in ((KEY, SESSION), (POOR_KEY, POOR)):
@@ -140,7 +147,7 @@ async def open_world(
     models = [ServedModel(MODEL, SMOLLM2.model_id, 2_048), ServedModel("other", b"\x01" * 32, 2_048)]
     publish = functools.partial(publish_voucher, router_connection)
     own_keys = OwnKeyDesk(book, state.awaiting, publish, Amount(2_000))
-    desk = Desk(router_connection, inbox, presence, book, own_keys, state.fleet, "r1")
+    desk = Desk(router_connection, inbox, presence, book, own_keys, state.fleet, "r1", hedge_seconds=hedge_seconds)
     world = World("", sessions, book, presence, miner, fabric, desk, callers, keys, state.database)
     api = OpenAiApi(desk, callers, Catalogue(models))
     batching, batches = open_batching(state, router_connection, desk, api.calls, callers)
@@ -150,7 +157,7 @@ async def open_world(
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(20):
-        while not (server.started and len(presence.market)):
+        while not (server.started and len(presence.market) == len(mining)):
             await asyncio.sleep(0.01)
     world.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
@@ -161,14 +168,26 @@ async def open_world(
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
-    miner.cancel()
-    with suppress(asyncio.CancelledError):
-        await miner
-    for connection in (miner_connection, router_connection, admission):
+    for _, each in mining:
+        each.cancel()
+        with suppress(asyncio.CancelledError):
+            await each
+    for connection in (*(connection for connection, _ in mining), router_connection, admission):
         await connection.close()
     await runtime.close()
     await opened.__aexit__(None, None, None)
     await fabric.stop()
+
+
+async def _start_miner(
+    fabric: str, seed: bytes, miner: Address, runtime: Runtime, price: int
+) -> "tuple[Client, asyncio.Task[None]]":
+    connection = await connect(fabric, seed, miner.hex()[:4])
+    offer = Offer(HUB, SMOLLM2.model_id, price, 4 * price, await probe(runtime))
+    service = MinerService(
+        connection, runtime, miner=miner, key=SIGNING_KEY, separators={HUB: SEPARATOR}, offers=[offer], slots=2
+    )
+    return connection, asyncio.create_task(service.run())
 
 
 class NoChains:

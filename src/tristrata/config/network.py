@@ -196,6 +196,7 @@ class Serving(_Section):
     tokens_per_minute: Annotated[int, Field(gt=0)] = 10_000_000
     queue_length: Annotated[int, Field(ge=0)] = 256
     queue_seconds: Annotated[float, Field(ge=0)] = 5
+    hedge_seconds: Annotated[float, Field(ge=0)] = 0
     cors_origins: tuple[str, ...] = ()
     tls_certificate: Path | None = None
     tls_key: Path | None = None

@@ -79,7 +79,18 @@ async def run(settings: ActorSettings) -> None:
         models = served_models(network)
         publish, unvouchered = functools.partial(publish_voucher, connection), network.parameters.unvouchered_limit
         own_keys = OwnKeyDesk(book, awaiting, publish, Amount(unvouchered))
-        desk = Desk(connection, inbox, presence, book, own_keys, state.fleet, settings.name, room=room, metrics=metrics)
+        desk = Desk(
+            connection,
+            inbox,
+            presence,
+            book,
+            own_keys,
+            state.fleet,
+            settings.name,
+            room=room,
+            metrics=metrics,
+            hedge_seconds=serving.hedge_seconds,
+        )
         stack.push_async_callback(desk.drain)
         rules = _rules(settings, address, tuple(models))
         accounts = AccountDesk(rules, welcome, followers, writers, callers, tokens, own_keys, state)

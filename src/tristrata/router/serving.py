@@ -23,6 +23,7 @@ from tristrata.protocol.voucher_book import Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
 from tristrata.router.attempt import FIRST_PIECE_SECONDS, Attempt, MinerLost, Question
 from tristrata.router.fleet import Fleet
+from tristrata.router.hedging import first_to_begin
 from tristrata.router.matching import Match
 from tristrata.router.metrics import Metrics
 from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
@@ -77,7 +78,10 @@ class Desk:
         *,
         room: WaitingRoom | None = None,
         metrics: Metrics | None = None,
+        hedge_seconds: float = 0,
     ) -> None:
+        """With ``hedge_seconds`` a second miner is asked where the first has not begun by then: see `hedging`."""
+        self._hedge_seconds = hedge_seconds
         self._connection = connection
         self._inbox = inbox
         self._presence = presence
@@ -114,9 +118,12 @@ class Desk:
             reserve = partial(self._reserve, session, model, question, tried, key)
             attempt = await self.room.until_free(reserve) if waits else reserve()
             try:
-                reply = subjects.reply(self._name, attempt.miner, attempt.task.request_id)
-                await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
-                pieces = await attempt.advance()
+                await self._send(attempt)
+                if self._hedge_seconds and question.keep is None:
+                    another = partial(self._ask_another, session, model, question, tried | {attempt.miner}, key)
+                    attempt, pieces = await first_to_begin(attempt, self._hedge_seconds, another, self._drop)
+                else:
+                    pieces = await attempt.advance()
                 began = True
                 yield Began(RequestId(attempt.task.request_id))
                 while pieces is not None:
@@ -130,8 +137,7 @@ class Desk:
                 yield Ended(attempt.finish.finish_reason, entry)
                 return
             except MinerLost:
-                attempt.close()
-                await self._stop(attempt)
+                await self._drop(attempt)
                 if began:
                     raise
                 tried |= {attempt.miner}
@@ -195,6 +201,26 @@ class Desk:
             _log.info("cancelled answer stays unpaid", request=attempt.task.request_id.hex(), reason=error.message)
         finally:
             attempt.close()
+
+    async def _send(self, attempt: Attempt) -> None:
+        reply = subjects.reply(self._name, attempt.miner, attempt.task.request_id)
+        await self._connection.publish(subjects.task(attempt.miner), encode(attempt.task), reply=reply)
+
+    async def _ask_another(
+        self,
+        session: ServedSession,
+        model: ModelId,
+        question: Question,
+        tried: frozenset[Address],
+        key: ApiKey | None,
+    ) -> Attempt:
+        attempt = self._reserve(session, model, question, tried, key)
+        await self._send(attempt)
+        return attempt
+
+    async def _drop(self, attempt: Attempt) -> None:
+        attempt.close()
+        await self._stop(attempt)
 
     async def _stop(self, attempt: Attempt) -> None:
         cancel = encode(Cancel(attempt.task.request_id))
