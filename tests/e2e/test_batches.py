@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -299,20 +299,22 @@ async def test_batch__receipt_book_fails_once__line_is_paid_once(
 ) -> None:
     """As when a process dies between an answer that is kept and its receipt in the book, or just after that."""
     client, before = shared.client(), len(await shared.book.entries(SESSION))
-    append, failures = shared.book.append, []
+    insert, victims = shared.book._insert, []
 
-    async def fail_once(entry: BookEntry) -> None:
-        if not failures:
-            failures.append(entry)
+    async def fail_the_first(entries: Sequence[BookEntry]) -> None:
+        requests = [entry.receipt.request_id for entry in entries]
+        if not victims:
+            victims.append(requests[0])
             if is_written:
-                await append(entry)
+                await insert(entries)
+        if victims[0] in requests:
             raise BookUnavailable("the disk is full")
-        await append(entry)
+        await insert(entries)
 
-    monkeypatch.setattr(shared.book, "append", fail_once)
+    monkeypatch.setattr(shared.book, "_insert", fail_the_first)
     batch = await ended(client, await start(client, [call("one", **ASK), call("two", **ASK, n=2)]))
 
-    assert batch.status == "completed" and len(failures) == 1
+    assert batch.status == "completed" and victims
     answers = await lines(client, batch.output_file_id)
     assert {line["response"]["status_code"] for line in answers.values()} == {200}
     entries = (await shared.book.entries(SESSION))[before:]

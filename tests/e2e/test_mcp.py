@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.e2e.conftest import MODEL, Customer
 from tests.support.network import COMMAND, CliNetwork, wait_for
 
-QUESTION = {"prompt": "What is the capital of Japan?", "temperature": 0, "max_tokens": 12}
+QUESTION: dict[str, Any] = {"prompt": "What is the capital of Japan?", "temperature": 0, "max_tokens": 12}
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 
 
@@ -56,6 +57,13 @@ async def connect(url: str, api_key: str) -> AsyncIterator[McpClient]:
         yield await stack.enter_async_context(McpClient(streamable_http_client(url, http_client=http)))
 
 
+async def call(client: McpClient, tool: str, **arguments: Any) -> dict[str, Any]:
+    """What a tool gives."""
+    done = await client.call_tool(tool, arguments)
+    assert not done.is_error and done.structured_content is not None, done.content
+    return done.structured_content
+
+
 async def test_stdio__spending_is_allowed__sessions_are_opened_topped_up_and_closed_within_it(
     network: CliNetwork,
 ) -> None:
@@ -67,15 +75,13 @@ async def test_stdio__spending_is_allowed__sessions_are_opened_topped_up_and_clo
     async with McpClient(stdio_client(server)) as client:
         names = {tool.name for tool in (await client.list_tools()).tools}
         assert {"infer", "verify", "open_session", "top_up_session", "close_session"} <= names
-        opened = (await client.call_tool("open_session", {"model": MODEL, "deposit": 300_000})).structured_content
-        assert opened is not None and opened["left"] == "200000"
+        opened = await call(client, "open_session", model=MODEL, deposit=300_000)
+        assert opened["left"] == "200000"
         session = opened["session"]
-        topped = (await client.call_tool("top_up_session", {"session": session, "amount": 50_000})).structured_content
-        assert topped is not None and (topped["deposit"], topped["left"]) == ("350000", "150000")
-        money = (await client.call_tool("balance", {})).structured_content
-        assert money is not None and session in {each["id"] for each in money["sessions"]}
-        answer = (await client.call_tool("infer", QUESTION)).structured_content
-        assert answer is not None and answer["text"]
+        topped = await call(client, "top_up_session", session=session, amount=50_000)
+        assert (topped["deposit"], topped["left"]) == ("350000", "150000")
+        assert session in {each["id"] for each in (await call(client, "balance"))["sessions"]}
+        assert (await call(client, "infer", **QUESTION))["text"]
 
         for tool, arguments, says in (
             ("open_session", {"model": MODEL, "deposit": 150_001}, "150000 is left"),
@@ -86,8 +92,7 @@ async def test_stdio__spending_is_allowed__sessions_are_opened_topped_up_and_clo
         ):
             refused = await client.call_tool(tool, arguments)
             assert refused.is_error and says in refused.content[0].text, (tool, refused)
-        closed = (await client.call_tool("close_session", {"session": session})).structured_content
-        assert closed is not None and closed["ending"]
+        assert (await call(client, "close_session", session=session))["ending"]
 
 
 async def test_http__two_callers__each_has_its_own_sessions_and_answers(url: str, customer: Customer) -> None:
@@ -96,13 +101,11 @@ async def test_http__two_callers__each_has_its_own_sessions_and_answers(url: str
     for session in (first, second):
         async with connect(url, session.api_key) as client:
             assert "open_session" not in {tool.name for tool in (await client.list_tools()).tools}
-            answer = (await client.call_tool("infer", QUESTION)).structured_content
-            assert answer is not None and answer["text"]
-            verdict = (await client.call_tool("verify", {"receipt": answer["request_id"]})).structured_content
-            assert verdict is not None and verdict["status"] in ("awaiting", "proven")
-            money = (await client.call_tool("balance", {})).structured_content
-            assert money is not None
-            seen.append({each["id"] for each in money["sessions"]})
+            answer = await call(client, "infer", **QUESTION)
+            assert answer["text"]
+            verdict = await call(client, "verify", receipt=answer["request_id"])
+            assert verdict["status"] in ("awaiting", "proven")
+            seen.append({each["id"] for each in (await call(client, "balance"))["sessions"]})
     assert seen == [{f"0x{first.session.hex()}"}, {f"0x{second.session.hex()}"}]
 
 

@@ -32,7 +32,7 @@ from tristrata.router.sessions import ServedSession
 from tristrata.router.waiting import WaitingRoom
 from tristrata.storage.api_keys import ApiKey
 from tristrata.storage.awaiting import AwaitingReceipt
-from tristrata.storage.receipt_book import BookEntry, ReceiptBook
+from tristrata.storage.receipt_book import BookEntry, BookUnavailable, ReceiptBook
 
 _log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -244,6 +244,8 @@ class Desk:
             attempt.key.spend(receipt.price, receipt.prompt_tokens + receipt.output_tokens)
         if session.key is None:
             return await self._await_voucher(attempt, receipt, signature)
+        if session.is_stale:
+            raise BookUnavailable("an answer of this session before this one could not be kept", remedy="ask again")
         done = acknowledge(session.book, receipt, session.key, hub.separator)
         session.book, session.bound = done.book, attempt.miner
         entry = BookEntry(

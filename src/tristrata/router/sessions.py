@@ -137,7 +137,7 @@ async def restore(served: ServedSession, receipts: ReceiptBook, awaiting: Awaiti
     served.awaiting = {each.receipt.request_id: each for each in waiting}
     served.book = with_awaiting(book, waiting)
     served.is_stale = False
-    receipts.mend(was.session)
+    receipts.mend(was.session, served.book.tree.count)
 
 
 def with_awaiting(book: VoucherBook, awaiting: Iterable[AwaitingReceipt]) -> VoucherBook:

@@ -88,6 +88,7 @@ class ReceiptBook:
         self._waiting: list[tuple[BookEntry, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._broken: set[SessionId] = set()
+        self._next: dict[SessionId, int] = {}
 
     async def append(self, entry: BookEntry) -> None:
         """Keep an entry for ever; it is on disk when this returns.
@@ -101,9 +102,10 @@ class ReceiptBook:
             self._writer = asyncio.create_task(self._write())
         await future
 
-    def mend(self, session: SessionId) -> None:
-        """Take a session's entries again: what is in memory of it was read anew from here."""
+    def mend(self, session: SessionId, count: int) -> None:
+        """Take a session's entries again, from position ``count`` on: what is in memory was read anew from here."""
         self._broken.discard(session)
+        self._next[session] = count
 
     async def append_all(self, entries: Sequence[BookEntry]) -> None:
         """Keep these entries for ever, all of them or none; they are on disk when this returns. Raises as `append`."""
@@ -164,18 +166,17 @@ class ReceiptBook:
 
     async def _keep(self, entries: Sequence[BookEntry]) -> None:
         """Insert, and again while the database cannot be reached."""
-        broken = self._broken.intersection(entry.receipt.session for entry in entries)
-        if broken:
-            raise BookUnavailable(f"an entry of session {show(min(broken))} before this one could not be kept")
+        after = self._require_next(entries)
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         was_interrupted = False
         while True:
             try:
-                return await self._insert(entries)
+                await self._insert(entries)
+                break
             except EntryExists:
                 # The connection may have broken after the commit: then what is there is this.
                 if was_interrupted and await self._has(entries):
-                    return None
+                    break
                 raise
             except _INTERRUPTIONS as error:
                 if asyncio.get_running_loop().time() > deadline:
@@ -184,6 +185,20 @@ class ReceiptBook:
                     ) from error
                 was_interrupted = True
                 await asyncio.sleep(_PAUSE_SECONDS)
+        self._next.update(after)
+
+    def _require_next(self, entries: Sequence[BookEntry]) -> dict[SessionId, int]:
+        """Each session's next position after these. An entry after one that could not be kept leaves no hole."""
+        after: dict[SessionId, int] = {}
+        for entry in entries:
+            session = entry.receipt.session
+            expected = after.get(session, self._next.get(session, entry.position))
+            if session in self._broken or entry.position > expected:
+                raise BookUnavailable(f"an entry of session {show(session)} before this one could not be kept")
+            if entry.position < expected:
+                raise EntryExists(f"position {entry.position} of session {show(session)} is in the receipt book")
+            after[session] = expected + 1
+        return after
 
     async def _has(self, entries: Sequence[BookEntry]) -> bool:
         return all([await self.entry(entry.receipt.request_id) == entry for entry in entries])

@@ -21,7 +21,7 @@ ASKED = Question(TaskKind.CHAT, msgspec.json.encode({"messages": QUESTION}), 20)
 
 
 class Slow(StubRuntime):
-    """A model that takes its time before its first piece. It counts what it was ``asked`` and ``said``, and what ``ended``.
+    """A model that takes its time before its first piece. It counts what it was ``asked``, ``said`` and ``ended``.
 
     It is quick until it is `turn`ed: a miner asks its model some questions when it starts.
     """

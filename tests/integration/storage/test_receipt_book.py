@@ -38,7 +38,7 @@ async def test_append__many_at_once__are_all_there_after_reopening(location: Pat
     other = b"\x0b" * 32
     entries = [make_entry(position) for position in range(50)] + [make_entry(0, other)]
 
-    await asyncio.gather(*(book.append(entry) for entry in reversed(entries)))
+    await asyncio.gather(*(book.append(entry) for entry in entries))
     await database.close()
 
     database = await Database.open(location)
@@ -64,11 +64,13 @@ async def test_append__same_request_or_position__is_refused_and_other_sessions_a
     assert [type(result) for result in results] == [type(None), EntryExists, type(None)]
     with pytest.raises(BookUnavailable, match="before this one"):  # what follows a hole is no sequence
         await book.append(make_entry(2))
-    book.mend(SESSION)
+    book.mend(SESSION, 2)
     with pytest.raises(EntryExists):
         await book.append(same_position)
-    book.mend(SESSION)
+    book.mend(SESSION, 2)
     await book.append(make_entry(2))
+    with pytest.raises(BookUnavailable, match="before this one"):  # nor does what was numbered before a failure
+        await book.append(make_entry(4))
 
     assert [entry.position for entry in await book.entries(SESSION)] == [0, 1, 2]
     await database.close()
