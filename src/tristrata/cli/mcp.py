@@ -6,6 +6,8 @@ import typer
 
 from tristrata.cli.options import DEFAULT_NETWORK, NetworkName
 
+_KEY_SECONDS = 30 * 86_400
+
 if TYPE_CHECKING:
     from tristrata.client.wallet import Wallet
     from tristrata.config.actor import ActorSettings
@@ -44,6 +46,11 @@ def mcp(
     from tristrata.custody.api_keys import read_api_keys
     from tristrata.protocol.errors import TristrataError
 
+    if allow_spending and (router or api_key):
+        raise TristrataError(
+            "--allow-spending cannot go with --router or --api-key: what is opened is the network's user's",
+            remedy="leave them out, or open sessions yourself: tristrata session open",
+        )
     home = home_of(network)
     settings = read_actor(home, "mcp") if allow_spending or not (router and (api_key or listen)) else None
     if listen:
@@ -64,14 +71,31 @@ def mcp(
         router = router or settings.router
         api_key = api_key or keys[hub].api_key
 
-    async def serve() -> None:
-        async with AsyncClient(router, api_key=api_key) as client:
+    async def serve(key: str) -> None:
+        if settings is not None and allow_spending:
+            key = await _own_key(settings)
+        async with AsyncClient(router, api_key=key) as client:
             server = make_server(lambda _: nullcontext(client), network=network)
             if settings is not None and allow_spending:
-                add_wallet(server, _wallet(settings, router, allow_spending), api_key)
+                add_wallet(server, _wallet(settings, router, allow_spending), key)
             await server.run_stdio_async()
 
-    asyncio.run(serve())
+    asyncio.run(serve(api_key))
+
+
+async def _own_key(settings: "ActorSettings") -> str:
+    """A fresh API key of the user that deposits: the one that is kept may be somebody else's."""
+    import time
+
+    from tristrata.cli.owner import key_of
+    from tristrata.client.account import open_account
+    from tristrata.client.api import RouterApi
+
+    async with open_account(settings, key_of(settings, "", None)) as account:
+        token = (await account.sign_in()).token
+    async with RouterApi(settings.router, token) as router:
+        made = await router.create_api_key(name="tristrata mcp", expires_at=int(time.time()) + _KEY_SECONDS)
+    return str(made["secret"])
 
 
 def _wallet(settings: "ActorSettings", router: str, allowance: int) -> "Wallet":
