@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import uv
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tristrata.config.paths import cache_home
 from tristrata.inference.weights import SMOLLM2, fetch
 
-settings.register_profile("normal", deadline=None, derandomize=True)
-settings.register_profile("long", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "2000")))
+# How fast a machine makes examples is no matter of the code's.
+_UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("normal", derandomize=True, **_UNTIMED)
+settings.register_profile("long", max_examples=int(os.environ.get("EXAMPLES", "2000")), **_UNTIMED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
