@@ -7,7 +7,6 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,12 +36,13 @@ from tristrata.router.app import create_app
 from tristrata.router.callers import Callers
 from tristrata.router.openai.api import OpenAiApi
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
-from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
+from tristrata.router.own_keys import OwnKeyDesk
 from tristrata.router.presence import Presence
 from tristrata.router.server import serve
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession
 from tristrata.router.state import open_state
+from tristrata.router.voucher_notices import VoucherNotices
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
 
@@ -204,8 +204,9 @@ async def _run_router(url: str, seed: bytes, path: Path, keys: tuple[str, ...], 
             session = make_session(number)
             state.sessions.add(session)
             await state.keys.grant(sha256(key.encode()).digest(), session.owner, session.book.session, Timestamp(0))
-        own_keys = OwnKeyDesk(state.book, state.awaiting, partial(publish_voucher, connection), Amount(0))
-        desk = Desk(connection, inbox, presence, state.book, own_keys, state.fleet, _ROUTER_NAME)
+        notices = VoucherNotices(connection)
+        own_keys = OwnKeyDesk(state.book, state.awaiting, notices.tell, Amount(0))
+        desk = Desk(connection, inbox, presence, state.book, own_keys, notices, state.fleet, _ROUTER_NAME)
         stack.push_async_callback(desk.drain)
         models = [ServedModel(MODEL, MODEL_ID, 2_048)]
         while not len(presence.market):  # noqa: ASYNC110 — it has no event to wait for

@@ -4,7 +4,6 @@ What hubs would say (sessions, miners' signing keys) is given; the model is a st
 """
 
 import asyncio
-import functools
 import json
 import subprocess
 import sys
@@ -34,12 +33,13 @@ from tristrata.router.callers import Callers
 from tristrata.router.openai.api import OpenAiApi
 from tristrata.router.openai.batching import open_batching
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
-from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
+from tristrata.router.own_keys import OwnKeyDesk
 from tristrata.router.presence import Presence
 from tristrata.router.server import serve
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession
 from tristrata.router.state import open_state
+from tristrata.router.voucher_notices import VoucherNotices
 from tristrata.storage.api_keys import ApiKeys
 from tristrata.storage.database import Database
 
@@ -149,9 +149,9 @@ async def run_router(part: Part) -> None:
         hub = HubFacts(HUB, SEPARATOR, keys)
         for number in range(part.sessions):
             state.sessions.add(make_session(number, hub))
-        publish = functools.partial(publish_voucher, connection)
-        own_keys = OwnKeyDesk(state.book, state.awaiting, publish, Amount(0))
-        desk = Desk(connection, inbox, presence, state.book, own_keys, state.fleet, part.name)
+        notices = VoucherNotices(connection)
+        own_keys = OwnKeyDesk(state.book, state.awaiting, notices.tell, Amount(0))
+        desk = Desk(connection, inbox, presence, state.book, own_keys, notices, state.fleet, part.name)
         callers = Callers(state.keys, state.sessions)
         api = OpenAiApi(desk, callers, Catalogue([ServedModel(MODEL, MODEL_ID, 2_048)]))
         batching, batches = open_batching(state, connection, desk, api.calls, callers)

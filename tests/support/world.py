@@ -4,7 +4,6 @@ The hub's facts are given here; the chain side of a session is in tests/integrat
 """
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -41,12 +40,13 @@ from tristrata.router.callers import Callers
 from tristrata.router.openai.api import OpenAiApi
 from tristrata.router.openai.batching import open_batching
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
-from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
+from tristrata.router.own_keys import OwnKeyDesk
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi
 from tristrata.router.serving import Desk
 from tristrata.router.sessions import HubFacts, ServedSession, ServedSessions
 from tristrata.router.state import open_state
+from tristrata.router.voucher_notices import VoucherNotices
 from tristrata.storage.api_keys import ApiKeys
 from tristrata.storage.database import Database
 from tristrata.storage.receipt_book import ReceiptBook
@@ -145,9 +145,11 @@ async def open_world(
         await keys.grant(sha256(key.encode()).digest(), OWNER, session, 0)
     callers = Callers(keys, sessions)
     models = [ServedModel(MODEL, SMOLLM2.model_id, 2_048), ServedModel("other", b"\x01" * 32, 2_048)]
-    publish = functools.partial(publish_voucher, router_connection)
-    own_keys = OwnKeyDesk(book, state.awaiting, publish, Amount(2_000))
-    desk = Desk(router_connection, inbox, presence, book, own_keys, state.fleet, "r1", hedge_seconds=hedge_seconds)
+    notices = VoucherNotices(router_connection)
+    own_keys = OwnKeyDesk(book, state.awaiting, notices.tell, Amount(2_000))
+    desk = Desk(
+        router_connection, inbox, presence, book, own_keys, notices, state.fleet, "r1", hedge_seconds=hedge_seconds
+    )
     world = World("", sessions, book, presence, miner, fabric, desk, callers, keys, state.database)
     api = OpenAiApi(desk, callers, Catalogue(models))
     batching, batches = open_batching(state, router_connection, desk, api.calls, callers)

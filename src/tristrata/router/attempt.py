@@ -25,6 +25,9 @@ ACCEPT_SECONDS, FIRST_PIECE_SECONDS, NEXT_PIECE_SECONDS = 5, 600, 60
 CHARACTERS_A_TOKEN, DETAIL_BYTES_A_TOKEN = 128, 16_384
 """The longest that a token of an answer, and what is told of it (log probabilities, calls), can be on average."""
 
+Acknowledging = asyncio.Future[BookEntry] | asyncio.Future[BookEntry | AwaitingReceipt]
+"""What will be there when an answer's receipt is: acknowledged, or with own keys awaiting its owner's voucher."""
+
 _CHECK_SECONDS = 1.0
 _MORE_CHARACTERS, _MORE_DETAIL_BYTES = 1_024, 65_536
 
@@ -85,7 +88,7 @@ class Attempt:
         self.pieces: list[Delta] = []
         self.calls = ToolCalls()
         self.finish: Finish | None = None
-        self.acknowledging: asyncio.Task[BookEntry | AwaitingReceipt] | None = None
+        self.acknowledging: Acknowledging | None = None
         self.is_open = False
         self._run = found.run
         self._held = held

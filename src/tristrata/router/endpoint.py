@@ -36,7 +36,10 @@ from tristrata.storage.api_keys import Scope
 _log = structlog.get_logger()
 KEEP_ALIVE_SECONDS = 10.0
 WRITE_SECONDS = 30.0
-"""How long a client may leave a piece of its answer unread, once the socket's buffers are full."""
+"""How long a client may leave a piece of its answer unread, once the socket's buffers are full.
+
+It is looked at when a comment may be due, so that a client has as much more at most as `KEEP_ALIVE_SECONDS`.
+"""
 
 Events = AsyncGenerator[tuple[bytes, bool], None]
 Handler = Callable[[Caller, bytes], Awaitable[ASGIApp]]
@@ -112,26 +115,25 @@ class EventStream:
         self._headers = headers
         self._has_begun = False
         self._comment: asyncio.Task[None] | None = None
+        self._is_writing = False
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Send the events as they come; a client that does not read is left after 30 s."""
+        """Send the events as they come; a client that does not read is left."""
         self._send = send
         self._loop = loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None
+        self._task = asyncio.current_task()
         self._sent_at = loop.time()
         self._timer = loop.call_later(KEEP_ALIVE_SECONDS, self._keep_alive)
         try:
             async with aclosing(self._events):
                 async for data, is_last in self._events:
-                    deadline = loop.call_later(WRITE_SECONDS, task.cancel)
+                    self._sent_at, self._is_writing = loop.time(), True
                     if self._comment is not None:
                         await self._comment
                     if not self._has_begun:
                         await self._begin()
                     await send({"type": "http.response.body", "body": data, "more_body": not is_last})
-                    deadline.cancel()
-                    self._sent_at = loop.time()
+                    self._is_writing = False
         except (Refusal, TristrataError) as error:
             if not self._has_begun:
                 raise
@@ -160,7 +162,11 @@ class EventStream:
 
     def _keep_alive(self) -> None:
         silent = self._loop.time() - self._sent_at
-        if silent >= KEEP_ALIVE_SECONDS:
+        if self._is_writing:
+            if silent >= WRITE_SECONDS and self._task is not None:
+                self._task.cancel()
+            silent = 0
+        elif silent >= KEEP_ALIVE_SECONDS:
             self._comment = self._loop.create_task(self._say_alive())
             silent = 0
         self._timer = self._loop.call_later(KEEP_ALIVE_SECONDS - silent, self._keep_alive)

@@ -4,14 +4,10 @@ The router computes each voucher as the owner does, so that only signatures trav
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
-from nats.aio.client import Client
 
-from tristrata.fabric import subjects
-from tristrata.fabric.frames import VoucherNotice, encode
-from tristrata.protocol import codec
 from tristrata.protocol.errors import InvalidSignature, TristrataError
 from tristrata.protocol.ids import RequestId, show
 from tristrata.protocol.signing import digest, require_signer
@@ -25,8 +21,8 @@ from tristrata.storage.receipt_book import BookEntry, ReceiptBook
 MAX_VOUCHERS = 256
 """How many vouchers one request may bring."""
 
-Publish = Callable[[ServedSession, SignedVoucher], Awaitable[None]]
-"""Tells a session's payees of its newest voucher."""
+Tell = Callable[[ServedSession, SignedVoucher], None]
+"""Tells a session's payees of its newest voucher: `VoucherNotices.tell`."""
 
 
 class VoucherConflict(TristrataError):
@@ -43,10 +39,10 @@ class PostedVoucher(msgspec.Struct, frozen=True):
 class OwnKeyDesk:
     """Keeps what awaits vouchers, and takes them. ``limit`` (base units) is what a session may have without them."""
 
-    def __init__(self, book: ReceiptBook, awaiting: AwaitingReceipts, publish: Publish, limit: Amount) -> None:
+    def __init__(self, book: ReceiptBook, awaiting: AwaitingReceipts, tell: Tell, limit: Amount) -> None:
         self._book = book
         self._awaiting = awaiting
-        self._publish = publish
+        self._tell = tell
         self._limit = limit
 
     def require_vouchers(self, session: ServedSession, most: Amount) -> None:
@@ -94,7 +90,7 @@ class OwnKeyDesk:
                 session.book, _ = apply(session.book, Acknowledge(entry.receipt))
                 del session.awaiting[entry.receipt.request_id]
             await self._awaiting.drop([entry.receipt.request_id for entry in entries])
-            await self._publish(session, entries[-1].voucher)
+            self._tell(session, entries[-1].voucher)
             return len(entries)
 
     async def _without_known(self, session: ServedSession, posted: Sequence[PostedVoucher]) -> list[PostedVoucher]:
@@ -109,14 +105,6 @@ class OwnKeyDesk:
                     f"request {show(voucher.request_id)} was acknowledged at {known.position} already"
                 )
         return fresh
-
-
-async def publish_voucher(connection: Client, session: ServedSession, signed: SignedVoucher) -> None:
-    """Tell every miner that a voucher pays; each keeps the newest."""
-    notice = encode(VoucherNotice(session.hub.chain, codec.voucher_document(signed)))
-    for split in signed.splits:
-        if split.payee != session.book.terms.router:
-            await connection.publish(subjects.voucher(split.payee), notice)
 
 
 def _entries(session: ServedSession, posted: Sequence[PostedVoucher]) -> list[BookEntry]:

@@ -123,6 +123,8 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
             else:
                 self._unread_bytes += len(data)
             super().data_received(data)
+            if self._is_in_head and self._timer is None:  # mostly a head comes whole, and needs none
+                self._await_head()
             if self._is_in_head and self._head_bytes > serving.max_head_bytes:
                 self._refuse_head(f"the request's head is longer than {serving.max_head_bytes} bytes")
             elif not self._is_in_head and self._unread_bytes > serving.max_head_bytes:
@@ -131,7 +133,7 @@ def bounded(serving: Serving) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             super().on_message_begin()
             self._head_bytes, self._is_in_head = 0, True
-            self._await_head()
+            self._stop_timer()
 
         def on_header(self, name: bytes, value: bytes) -> None:
             if self._is_in_head:  # trailers are dropped: uvicorn would add them to the headers of a running request

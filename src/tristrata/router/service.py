@@ -1,7 +1,6 @@
 """The router as a process: its chains, its fabric connection, its book, its API."""
 
 import asyncio
-import functools
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -38,13 +37,14 @@ from tristrata.router.openai.api import OpenAiApi
 from tristrata.router.openai.batching import open_batching
 from tristrata.router.openai.catalogue import Catalogue, ServedModel
 from tristrata.router.operations import operations_app
-from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
+from tristrata.router.own_keys import OwnKeyDesk
 from tristrata.router.pay_per_call import HouseSessions, PayPerCall
 from tristrata.router.presence import Presence
 from tristrata.router.receipts_api import ReceiptsApi, ReceiptStages
 from tristrata.router.server import serve
 from tristrata.router.serving import Desk
 from tristrata.router.state import open_state
+from tristrata.router.voucher_notices import VoucherNotices
 from tristrata.router.waiting import WaitingRoom
 from tristrata.storage.content_store import ContentStore
 from tristrata.storage.intents import Intents
@@ -77,14 +77,15 @@ async def run(settings: ActorSettings) -> None:
         written = [welcome.chain, *(hub.chain for hub in hubs.values())]
         writers = {chain.caip2: TransactionWriter(chain, key, Intents(state.database)) for chain in written}
         models = served_models(network)
-        publish, unvouchered = functools.partial(publish_voucher, connection), network.parameters.unvouchered_limit
-        own_keys = OwnKeyDesk(book, awaiting, publish, Amount(unvouchered))
+        notices = VoucherNotices(connection)
+        own_keys = OwnKeyDesk(book, awaiting, notices.tell, Amount(network.parameters.unvouchered_limit))
         desk = Desk(
             connection,
             inbox,
             presence,
             book,
             own_keys,
+            notices,
             state.fleet,
             settings.name,
             room=room,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
+from coincurve import PrivateKey
 from nats.aio.client import Client
 
 from tristrata.fabric import subjects
@@ -21,14 +22,15 @@ from tristrata.protocol.receipt import Receipt
 from tristrata.protocol.units import Milliseconds, cost_of
 from tristrata.protocol.voucher_book import Reserve, apply
 from tristrata.router.acknowledge import PROMPT_OVERHEAD_TOKENS, acknowledge, check_receipt
-from tristrata.router.attempt import FIRST_PIECE_SECONDS, Attempt, MinerLost, Question
+from tristrata.router.attempt import FIRST_PIECE_SECONDS, Acknowledging, Attempt, MinerLost, Question
 from tristrata.router.fleet import Fleet
 from tristrata.router.hedging import first_to_begin
 from tristrata.router.matching import Match
 from tristrata.router.metrics import Metrics
-from tristrata.router.own_keys import OwnKeyDesk, publish_voucher
+from tristrata.router.own_keys import OwnKeyDesk
 from tristrata.router.presence import Presence
 from tristrata.router.sessions import ServedSession
+from tristrata.router.voucher_notices import VoucherNotices
 from tristrata.router.waiting import WaitingRoom
 from tristrata.storage.api_keys import ApiKey
 from tristrata.storage.awaiting import AwaitingReceipt
@@ -73,6 +75,7 @@ class Desk:
         presence: Presence,
         book: ReceiptBook,
         own_keys: OwnKeyDesk,
+        notices: VoucherNotices,
         fleet: Fleet,
         name: str,
         *,
@@ -87,6 +90,7 @@ class Desk:
         self._presence = presence
         self._book = book
         self._own_keys = own_keys
+        self._notices = notices
         self._fleet = fleet
         self._name = name
         self.room = room or WaitingRoom(0, 0)
@@ -130,7 +134,7 @@ class Desk:
                     yield Pieces(pieces)
                     pieces = await attempt.advance()
                 # Shielded: what the miner has signed is acknowledged and kept, whoever leaves meanwhile.
-                attempt.acknowledging = self._spawn(self._acknowledge(attempt))
+                attempt.acknowledging = self._acknowledge(attempt)
                 entry = await asyncio.shield(attempt.acknowledging)
                 attempt.close()
                 assert attempt.finish is not None  # there are no more pieces
@@ -155,9 +159,10 @@ class Desk:
             await self._fleet.own(session)
 
     async def drain(self) -> None:
-        """Wait until every answer that was left behind is wound up."""
+        """Wait until every answer that was left behind is wound up, and the miners know of their vouchers."""
         while self._background:
             await asyncio.wait(self._background)
+        await self._notices.flush()
 
     def _reserve(
         self,
@@ -226,50 +231,67 @@ class Desk:
         cancel = encode(Cancel(attempt.task.request_id))
         await self._connection.publish(subjects.cancel(attempt.miner), cancel)
 
-    async def _acknowledge(self, attempt: Attempt) -> BookEntry | AwaitingReceipt:
+    def _acknowledge(self, attempt: Attempt) -> Acknowledging:
+        """Check the receipt, and have it paid: done when that is on disk, whoever waits for it."""
         assert attempt.finish is not None
-        session, task, signature = attempt.session, attempt.task, attempt.finish.signature
-        hub = session.hub
+        session = attempt.session
         receipt = codec.receipt_from_json(codec.decode(attempt.finish.receipt))
-        signing_key = hub.signing_keys.get(attempt.miner)
+        signing_key = session.hub.signing_keys.get(attempt.miner)
         if signing_key is None:
-            raise MinerLost(f"miner {show(attempt.miner)} is not registered on {hub.chain}")
-        check_receipt(receipt, signature, task, attempt.miner, signing_key, attempt.output, hub.separator)
-        question = attempt.question
-        if question.check is not None:
-            question.check(attempt.text)
-        if question.keep is not None:
-            await question.keep(RequestId(task.request_id), attempt.pieces, attempt.finish.finish_reason)
-        if attempt.key is not None:
-            attempt.key.spend(receipt.price, receipt.prompt_tokens + receipt.output_tokens)
-        if session.key is None:
-            return await self._await_voucher(attempt, receipt, signature)
+            raise MinerLost(f"miner {show(attempt.miner)} is not registered on {session.hub.chain}")
+        signature, separator = attempt.finish.signature, session.hub.separator
+        check_receipt(receipt, signature, attempt.task, attempt.miner, signing_key, attempt.output, separator)
+        if attempt.question.check is not None:
+            attempt.question.check(attempt.text)
+        if attempt.question.keep is not None or session.key is None:
+            return self._spawn(self._keep_and_pay(attempt, receipt))
+        return self._pay(attempt, receipt, session.key)
+
+    async def _keep_and_pay(self, attempt: Attempt, receipt: Receipt) -> BookEntry | AwaitingReceipt:
+        assert attempt.finish is not None
+        if attempt.question.keep is not None:
+            request_id = RequestId(attempt.task.request_id)
+            await attempt.question.keep(request_id, attempt.pieces, attempt.finish.finish_reason)
+        if attempt.session.key is None:
+            return await self._await_voucher(attempt, receipt, attempt.finish.signature)
+        return await self._pay(attempt, receipt, attempt.session.key)
+
+    def _pay(self, attempt: Attempt, receipt: Receipt, key: PrivateKey) -> "asyncio.Future[BookEntry]":
+        """Acknowledge a checked receipt, and write it down with its voucher."""
+        assert attempt.finish is not None
+        session = attempt.session
         if session.is_stale:
             raise BookUnavailable("an answer of this session before this one could not be kept", remedy="ask again")
-        done = acknowledge(session.book, receipt, session.key, hub.separator)
+        if attempt.key is not None:
+            attempt.key.spend(receipt.price, receipt.prompt_tokens + receipt.output_tokens)
+        done = acknowledge(session.book, receipt, key, session.hub.separator)
         session.book, session.bound = done.book, attempt.miner
         entry = BookEntry(
-            chain=hub.chain,
+            chain=session.hub.chain,
             position=done.position,
             receipt=receipt,
-            signature=signature,
+            signature=attempt.finish.signature,
             voucher=done.voucher,
-            prompt_salt=task.prompt_salt,
-            output_salt=task.output_salt,
+            prompt_salt=attempt.task.prompt_salt,
+            output_salt=attempt.task.output_salt,
             appended_at=Milliseconds(time.time_ns() // 1_000_000),
             key_id=attempt.key.id if attempt.key else "",
         )
-        started = time.perf_counter()
-        try:
-            await self._book.append(entry)
-        except BaseException:
-            session.is_stale = True  # it has an answer that the book does not have
-            raise
-        self._metrics.kept(receipt, time.perf_counter() - started)
-        await publish_voucher(self._connection, session, done.voucher)
-        return entry
+        appended = self._book.append(entry)
+        appended.add_done_callback(partial(self._appended, session, time.perf_counter()))
+        return appended
+
+    def _appended(self, session: ServedSession, started: float, appended: "asyncio.Future[BookEntry]") -> None:
+        if appended.cancelled() or appended.exception() is not None:
+            session.is_stale = True  # it may have an answer that the book does not have
+            return
+        entry = appended.result()
+        self._metrics.kept(entry.receipt, time.perf_counter() - started)
+        self._notices.tell(session, entry.voucher)
 
     async def _await_voucher(self, attempt: Attempt, receipt: Receipt, signature: bytes) -> AwaitingReceipt:
+        if attempt.key is not None:
+            attempt.key.spend(receipt.price, receipt.prompt_tokens + receipt.output_tokens)
         awaiting = AwaitingReceipt(
             chain=attempt.session.hub.chain,
             receipt=receipt,

@@ -85,22 +85,22 @@ class ReceiptBook:
     def __init__(self, database: Database, ownerships: Ownerships | None = None) -> None:
         self._database = database
         self._ownerships = ownerships
-        self._waiting: list[tuple[BookEntry, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[BookEntry, asyncio.Future[BookEntry]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._broken: set[SessionId] = set()
         self._next: dict[SessionId, int] = {}
 
-    async def append(self, entry: BookEntry) -> None:
-        """Keep an entry for ever; it is on disk when this returns.
+    def append(self, entry: BookEntry) -> "asyncio.Future[BookEntry]":
+        """Keep an entry for ever; it is on disk when the future has it, even if that is cancelled meanwhile.
 
         A database that cannot be reached is tried again for 20 seconds. Raises `EntryExists`, `OwnershipLost`, or
         `BookUnavailable`; later entries of the same session are refused then, until it is `mend`-ed from what is here.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[BookEntry] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, future))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
-        await future
+        return future
 
     def mend(self, session: SessionId, count: int) -> None:
         """Take a session's entries again, from position ``count`` on: what is in memory was read anew from here."""
@@ -157,12 +157,13 @@ class ReceiptBook:
                         await self._keep([entry])
                     except Exception as error:  # handed to the task that appended it
                         self._broken.add(entry.receipt.session)
-                        _settle(future, error)
+                        if not future.done():
+                            future.set_exception(error)
                     else:
-                        _settle(future, None)
+                        _settle(future, entry)
             else:
-                for _, future in batch:
-                    _settle(future, None)
+                for entry, future in batch:
+                    _settle(future, entry)
 
     async def _keep(self, entries: Sequence[BookEntry]) -> None:
         """Insert, and again while the database cannot be reached."""
@@ -237,13 +238,9 @@ def book_has(request_id: "ColumnElement[bytes]") -> "ColumnElement[bool]":
     return exists().where(_ENTRIES.c.request_id == request_id)
 
 
-def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
-    if future.done():  # the task that appended was cancelled; the entry is in the book all the same
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
+def _settle(future: "asyncio.Future[BookEntry]", entry: BookEntry) -> None:
+    if not future.done():  # else whoever waited was cancelled; the entry is in the book all the same
+        future.set_result(entry)
 
 
 def _to_row(entry: BookEntry) -> dict[str, object]:

@@ -51,9 +51,9 @@ class RouterSide:
     def __init__(self, database: Database) -> None:
         self.book, self.store = ReceiptBook(database), AwaitingReceipts(database)
         self.published: list[SignedVoucher] = []
-        self.desk = OwnKeyDesk(self.book, self.store, self._publish, Amount(LIMIT))
+        self.desk = OwnKeyDesk(self.book, self.store, self._tell, Amount(LIMIT))
 
-    async def _publish(self, session: ServedSession, signed: SignedVoucher) -> None:
+    def _tell(self, session: ServedSession, signed: SignedVoucher) -> None:
         self.published.append(signed)
 
     async def open(self) -> ServedSession:

@@ -61,7 +61,7 @@ async def test_append__same_request_or_position__is_refused_and_other_sessions_a
     results = await asyncio.gather(
         *(book.append(entry) for entry in (make_entry(1), make_entry(0), make_entry(0, other))), return_exceptions=True
     )
-    assert [type(result) for result in results] == [type(None), EntryExists, type(None)]
+    assert [type(result) for result in results] == [BookEntry, EntryExists, BookEntry]
     with pytest.raises(BookUnavailable, match="before this one"):  # what follows a hole is no sequence
         await book.append(make_entry(2))
     book.mend(SESSION, 2)

@@ -89,3 +89,29 @@ async def test_event_stream__fails_after_a_comment__says_so_as_an_event(monkeypa
     assert start["status"] == 200
     assert sent[0]["body"] == COMMENT
     assert b'"code":"miner_lost"' in sent[-1]["body"]
+
+
+async def test_event_stream__a_client_reads_no_more__is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint, "WRITE_SECONDS", 0.1)
+    closed: list[bool] = []
+
+    async def events() -> AsyncGenerator[tuple[bytes, bool], None]:
+        try:
+            yield b"data: 1\n\n", False
+            yield b"data: 2\n\n", True
+        finally:
+            closed.append(True)
+
+    async def send(message: dict[str, Any]) -> None:
+        if message.get("body") == b"data: 2\n\n":
+            await asyncio.Event().wait()
+        assert message.get("body") != COMMENT, "nothing is said to who does not read"
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the stream reads nothing")
+
+    stream = asyncio.create_task(EventStream(events(), {})({"type": "http", "path": "/"}, receive, send))
+    await asyncio.wait([stream], timeout=5)
+    assert stream.cancelled()
+    assert closed == [True]
