@@ -12,6 +12,12 @@ AHEAD_SEED, AHEAD_SECONDS = 1, 0.003
 PACED_SEED, PACE_SECONDS = 2, 0.02
 """A request with this seed gets its pieces so far apart, as from a model that gives 50 tokens a second."""
 
+APART_SEED = 3
+"""A request with this seed gets its pieces one by one, each sent by itself, without a pause."""
+
+PAUSES = {PACED_SEED: PACE_SECONDS, APART_SEED: 0.0}
+"""Seconds between pieces, by seed; with no such seed they are sent together."""
+
 CONTENT_MARK = b'"content":'
 DONE_MARK = b"data: [DONE]\n\n"
 RECEIPT_MARK = b"event: tristrata.receipt\n"

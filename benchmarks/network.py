@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from coincurve import PrivateKey
 
-from benchmarks.answer import AHEAD_SECONDS, AHEAD_SEED, MODEL, PACE_SECONDS, PACED_SEED, PIECES, PROMPT_TOKENS
+from benchmarks.answer import AHEAD_SECONDS, AHEAD_SEED, MODEL, PAUSES, PIECES, PROMPT_TOKENS
 from benchmarks.children import child, free_port
 from benchmarks.load import LOOPBACK, Target
 from benchmarks.stats import BenchmarkFailed
@@ -169,8 +169,8 @@ class StubRuntime:
         if request.get("seed") == AHEAD_SEED:
             await asyncio.sleep(AHEAD_SECONDS)
         for piece in PIECES[1:]:
-            if request.get("seed") == PACED_SEED:
-                await asyncio.sleep(PACE_SECONDS)
+            if request.get("seed") in PAUSES:
+                await asyncio.sleep(PAUSES[request["seed"]])
             yield TextPiece(piece, 1)
         yield Done("stop", PROMPT_TOKENS, len(PIECES))
 

@@ -1,14 +1,14 @@
-"""The stub model server, a bare socket protocol: 20 chunks at once, or paced, or one JSON document."""
+"""The stub model server, a bare socket protocol: 20 chunks at once, or one by one, or one JSON document."""
 
 import asyncio
 import re
 
-from benchmarks.answer import PACE_SECONDS, PACED_SEED, PIECES, events, whole
+from benchmarks.answer import PAUSES, PIECES, events, whole
 from benchmarks.load import LOOPBACK
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _STREAMS = re.compile(rb'"stream": *true')
-_PACED = re.compile(rb'"seed": *%d\b' % PACED_SEED)
+_SEED = re.compile(rb'"seed": *(\d+)')
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _CHUNKS = [b"%x\r\n%b\r\n" % (len(event), event) for event in events()]
 _CHUNKS[0] = _HEAD + _CHUNKS[0]
@@ -40,15 +40,15 @@ class _Stub(asyncio.Protocol):
             self._received = b""
             if not _STREAMS.search(body):
                 self._write(_WHOLE)
-            elif _PACED.search(body):
-                self._write_part(0)
+            elif (seed := _SEED.search(body)) and int(seed[1]) in PAUSES:
+                self._write_part(0, PAUSES[int(seed[1])])
             else:
                 self._write(_ANSWER)
 
-    def _write_part(self, number: int) -> None:
+    def _write_part(self, number: int, pause: float) -> None:
         self._write(_PARTS[number])
         if number + 1 < len(_PARTS):
-            asyncio.get_running_loop().call_later(PACE_SECONDS, self._write_part, number + 1)
+            asyncio.get_running_loop().call_later(pause, self._write_part, number + 1, pause)
 
     def _write(self, data: bytes) -> None:
         assert self._transport is not None

@@ -18,7 +18,6 @@ from tristrata.fabric.frames import (
     Failure,
     FrameInvalid,
     Offer,
-    Reply,
     Status,
     Task,
     decode,
@@ -26,6 +25,7 @@ from tristrata.fabric.frames import (
     encode_replies,
 )
 from tristrata.inference.runtime import Runtime
+from tristrata.miner.sender import AnswerSender
 from tristrata.miner.tasks import Worker
 from tristrata.protocol.ids import Address
 
@@ -148,7 +148,7 @@ class MinerService:
     async def _answer(self, task: Task, message: Msg) -> None:
         loop: Any = asyncio.get_running_loop()
         started, tokens = loop.time(), 0
-        sender = _Sender(message)
+        sender = AnswerSender(message)
         try:
             async for frame in self._worker.answer(task):
                 if isinstance(frame, Delta):
@@ -160,25 +160,3 @@ class MinerService:
         await sender.flush()
         if tokens:
             self._speed = tokens / max(loop.time() - started, 1e-3)
-
-
-class _Sender:
-    """Sends the frames of one answer: those that are ready at the same time travel together, and none waits."""
-
-    def __init__(self, message: Msg) -> None:
-        self._message = message
-        self._loop = asyncio.get_running_loop()
-        self._ready: list[Reply] = []
-        self._sending: asyncio.Task[None] | None = None
-
-    def send(self, frame: Reply) -> None:
-        """Send a frame with all others that become ready before the event loop turns."""
-        self._ready.append(frame)
-        if self._sending is None or self._sending.done():
-            self._sending = self._loop.create_task(self.flush())
-
-    async def flush(self) -> None:
-        """Give everything to the connection."""
-        while self._ready:
-            frames, self._ready = self._ready, []
-            await self._message.respond(encode_replies(frames))
