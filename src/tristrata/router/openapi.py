@@ -22,7 +22,8 @@ class Undocumented(TristrataError):
 class Operation(msgspec.Struct, frozen=True):
     """One endpoint. ``body`` and ``answer`` are JSON schemas; ``query`` names its parameters with theirs.
 
-    ``takes`` and ``gives`` are the media types of both.
+    ``takes`` and ``gives`` are the media types of both. ``is_public`` needs no API key, ``is_signed`` a key or the
+    owner's signature in the body.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Operation(msgspec.Struct, frozen=True):
     body: Schema | None = None
     query: dict[str, Schema] = {}
     is_public: bool = False
+    is_signed: bool = False
     streams: bool = False
     takes: str = "application/json"
     gives: str = "application/json"
@@ -199,6 +201,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Carry a signed request to close.",
         _SESSION,
         _object("sender", "deadline", "signature", sender=_TEXT, **_SIGNED),
+        is_public=True,
     ),
     ("POST", "/v1/sessions/{session}/refund"): Operation("refundSession", "Close what may be closed.", _SESSION),
     ("GET", "/v1/sessions/{session}/awaiting"): Operation(
@@ -222,7 +225,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/api-keys"): Operation("listKeys", "The owner's API keys.", _list_of("id"), query=_PAGE),
     ("POST", "/v1/api-keys"): Operation(
-        "makeKey", "A new API key; or, signed by the owner, one more session for a key.", {"type": "object"}, _GRANT
+        "makeKey",
+        "A new API key; or, signed by the owner, one more session for a key.",
+        {"type": "object"},
+        _GRANT,
+        is_signed=True,
     ),
     ("GET", "/v1/api-keys/{key}"): Operation("getKey", "An API key.", _KEY),
     ("POST", "/v1/api-keys/{key}"): Operation(
@@ -282,6 +289,8 @@ def _written(operation: Operation, path: str) -> dict[str, Any]:
     }
     if operation.is_public:
         written["security"] = []
+    if operation.is_signed:
+        written["security"] = [{"key": []}, {}]
     if operation.body is not None:
         written["requestBody"] = {"required": True, "content": {operation.takes: {"schema": operation.body}}}
     return written
